@@ -1,0 +1,5 @@
+"""`python -m edgelip`."""
+
+from edgelip.cli import main
+
+main()

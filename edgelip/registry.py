@@ -1,0 +1,38 @@
+"""Tables of names: one literal dict a folder, "name": "package.module:Object", imported when looked up."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from edgelip.errors import MissingError, UsageError
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """End of an error message: the nearest known name, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return "Known: " + ", ".join(known) + "."
+
+
+def lookup(table: Mapping[str, str], name: str, *, kind: str) -> Any:
+    """The object that `name` stands for. Raises UsageError naming the nearest entry if there is none."""
+    if name not in table:
+        raise UsageError(f"There is no {kind} {name!r}. {nearest(name, table)}")
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional package. Raises MissingError with the extra that brings it."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingError(
+            f'{module} cannot be imported here ({error}). Install it: pip install "edgelip[{extra}]"'
+        ) from error

@@ -1,0 +1,117 @@
+"""What this process and this machine report about themselves: memory, processor, load. None where they say nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Dict, List, Optional, Union
+
+_STATUS = Path("/proc/self/status")
+_CPU = Path("/sys/devices/system/cpu")
+
+Reading = Union[str, int, float, None]
+
+
+def process_memory_mib() -> Dict[str, Optional[float]]:
+    """Resident memory now (`rss`), its peak since the last reset (`peak`), and what was swapped out (`swap`)."""
+    names = {"VmRSS:": "rss", "VmHWM:": "peak", "VmSwap:": "swap"}
+    found: Dict[str, Optional[float]] = dict.fromkeys(names.values())
+    for line in _lines(_STATUS):
+        fields = line.split()
+        if fields and fields[0] in names:
+            found[names[fields[0]]] = int(fields[1]) / 1024
+    return found
+
+
+def reset_peak_memory() -> bool:
+    """Let the peak begin at what is resident now; False where the kernel does not allow it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def process_age_ms() -> Optional[float]:
+    """Milliseconds since this process was started, to the kernel's tick (10 ms)."""
+    stat = "".join(_lines(Path("/proc/self/stat")))
+    try:
+        ticks = int(stat.rpartition(")")[2].split()[19])  # field 22; the name before may hold blanks
+        booted_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return (booted_s - ticks / os.sysconf("SC_CLK_TCK")) * 1000
+    except (AttributeError, IndexError, ValueError, OSError):
+        return None
+
+
+def clock_mhz() -> Optional[float]:
+    """Mean frequency of the processors now."""
+    scaling = [_number(path) for path in sorted(_CPU.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
+    rates: List[float] = [khz / 1000 for khz in scaling if khz is not None]
+    if not rates:
+        rates = [float(line.partition(":")[2]) for line in _lines(Path("/proc/cpuinfo")) if line.startswith("cpu MHz")]
+    return sum(rates) / len(rates) if rates else None
+
+
+def temperature_c() -> Optional[float]:
+    """The hottest thermal zone."""
+    zones = [_number(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    known = [millidegrees / 1000 for millidegrees in zones if millidegrees is not None]
+    return max(known) if known else None
+
+
+def load_average() -> Optional[float]:
+    """Runnable processes over the last minute, all of the machine."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
+def environment() -> Dict[str, Reading]:
+    """The machine that a measurement was taken on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    governor = "".join(_lines(_CPU / "cpu0/cpufreq/scaling_governor")).strip()
+    features = _cpuinfo("flags", "Features").split()
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "cpu": _cpuinfo("model name", "Model", "Hardware") or platform.processor() or None,
+        "device": "".join(_lines(Path("/proc/device-tree/model"))).strip("\0 \n") or None,
+        "num_cpus": os.cpu_count(),
+        "num_cpus_allowed": len(affinity(0)) if affinity else None,
+        "int8_dot_product": next((name for name in ("avx512_vnni", "avx_vnni", "asimddp") if name in features), None),
+        "governor": governor or None,
+        "memory_mib": _total_memory_mib(),
+    }
+
+
+def _total_memory_mib() -> Optional[float]:
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) / 1024
+    return None
+
+
+def _cpuinfo(*names: str) -> str:
+    found: Dict[str, str] = {}
+    for line in _lines(Path("/proc/cpuinfo")):
+        name, _, text = line.partition(":")
+        found.setdefault(name.strip(), text.strip())
+    return next((found[name] for name in names if found.get(name)), "")
+
+
+def _lines(path: Path) -> List[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _number(path: Path) -> Optional[float]:
+    try:
+        return float("".join(_lines(path)))
+    except ValueError:
+        return None
