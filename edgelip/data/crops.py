@@ -1,0 +1,54 @@
+"""From the frames of a mouth video to one clip of the input contract.
+
+Axes: T frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgelip.data.video import Video
+from edgelip.errors import ClipError
+from edgelip.runtime.clip import ClipSpec, fit_span, pool_frames
+
+_FPS_TOLERANCE = 0.01
+
+
+def clip_from_video(video: Video, first: int, last: int, spec: ClipSpec, *, source: str) -> np.ndarray:
+    """Cut the word in frames `first`..`last` (inclusive) as `spec` asks: uint8 (frames, stored_px, stored_px).
+
+    timing "span": the word's own frames, resampled in time; "window": the frames around its middle, the first or last
+    frame of the video repeated where it ends.
+    source: what the error calls the video. Raises ClipError if size, rate or frame numbers do not fit.
+    """
+    num_frames, height, width = video.frames_THW.shape
+    if (height, width) != (spec.roi_px, spec.roi_px):
+        raise ClipError(
+            f"{source} is {width}x{height} px; expected mouth crops of {spec.roi_px}x{spec.roi_px} px. "
+            "Crop the mouth first, or set clip.roi_px."
+        )
+    if not 0 <= first <= last < num_frames:
+        raise ClipError(
+            f"{source} has frames 0..{num_frames - 1}; the word is given as {first}..{last}. Correct its span."
+        )
+    if spec.timing == "span":
+        frames_THW = fit_span(video.frames_THW[first : last + 1], spec.frames)
+    else:
+        if abs(video.fps - spec.fps) > _FPS_TOLERANCE * spec.fps:
+            raise ClipError(f"{source} has {video.fps:g} frames/s; expected {spec.fps:g}. Convert it first.")
+        position = _window_start(first, last, spec) + np.arange(spec.frames)
+        frames_THW = video.frames_THW[np.clip(position, 0, num_frames - 1)]
+    pooled: np.ndarray = pool_frames(frames_THW[None], spec.pool)[0]
+    return pooled
+
+
+def boundary_in_clip(first: int, last: int, spec: ClipSpec) -> tuple[int, int]:
+    """First and last frame of the word inside the clip that `clip_from_video` cuts."""
+    if spec.timing == "span":
+        return 0, spec.frames - 1
+    start = _window_start(first, last, spec)
+    return max(first - start, 0), min(last - start, spec.frames - 1)
+
+
+def _window_start(first: int, last: int, spec: ClipSpec) -> int:
+    return (first + last + 1) // 2 - spec.frames // 2
