@@ -1,0 +1,118 @@
+"""Run the device side in fresh processes, one at a time, the parent asleep."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import edgelip.runtime
+from edgelip.runtime.errors import (
+    DeviceError,
+    EdgelipError,
+    GoalMissed,
+    MeasurementError,
+    MissingError,
+    UsageError,
+)
+from edgelip.runtime.measurement import BenchRun
+
+_PACKAGE_ROOT = Path(edgelip.runtime.__file__).resolve().parents[2]
+_ERRORS = {kind.exit_code: kind for kind in (UsageError, GoalMissed, MissingError, DeviceError, MeasurementError)}
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model of one bundle on one engine; precision None is the bundle's first for that engine."""
+
+    bundle: Path
+    engine: str = "ort"
+    precision: str | None = None
+    threads: int = 1
+
+    def arguments(self) -> list[str]:
+        chosen = ["--precision", self.precision] if self.precision else []
+        return [str(self.bundle.resolve()), "--engine", self.engine, "--threads", str(self.threads), *chosen]
+
+
+def bench_launches(
+    subjects: Sequence[Subject],
+    *,
+    launches: int = 5,
+    seconds: float = 3.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[list[BenchRun]]:
+    """`launches` runs of each subject, every run in its own process; result[i] belongs to subjects[i].
+
+    Each launch visits all subjects, beginning with another one, so that a slow minute of the machine falls on all.
+    Raises what the failing run raised, with its message.
+    """
+    if launches < 1 or not subjects:
+        raise UsageError(f"launches is {launches} for {len(subjects)} bundles; expected at least one of each.")
+    runs: list[list[BenchRun]] = [[] for _ in subjects]
+    for launch in range(launches):
+        for step in range(len(subjects)):
+            index = (launch + step) % len(subjects)
+            say(f"launch {launch + 1}/{launches}: {subjects[index].bundle.name}")
+            runs[index].append(bench_once(subjects[index], seconds=seconds))
+    return runs
+
+
+def bench_once(subject: Subject, *, seconds: float = 3.0) -> BenchRun:
+    """One run in a fresh process. Raises what it raised, with its message."""
+    with tempfile.TemporaryDirectory(prefix="edgelip-bench-") as folder:
+        result = Path(folder) / "run.json"
+        started = ["--started-ns", str(time.clock_gettime_ns(time.CLOCK_MONOTONIC))]
+        run_runtime(
+            ["bench", *subject.arguments(), "--seconds", str(seconds), "--json", "-o", str(result), *started],
+            threads=subject.threads,
+        )
+        return BenchRun.from_json(json.loads(result.read_text()))
+
+
+def deployed_logits(subject: Subject, clips: Path) -> np.ndarray:
+    """Scores float32 (N, V) of every clip in `clips`, through the deployed runtime in a fresh process."""
+    with tempfile.TemporaryDirectory(prefix="edgelip-bench-") as folder:
+        result = Path(folder) / "logits.npy"
+        bundle, *options = subject.arguments()
+        run_runtime(
+            ["predict", bundle, str(clips.resolve()), *options, "--logits", str(result)], threads=subject.threads
+        )
+        logits_NV: np.ndarray = np.load(result, allow_pickle=False)
+        return logits_NV
+
+
+def run_runtime(arguments: Sequence[str], *, threads: int = 1, environment: Mapping[str, str] | None = None) -> str:
+    """stdout of `python -m edgelip.runtime ARGUMENTS` in a fresh process; the caller sleeps meanwhile.
+
+    Raises the error that belongs to its exit code, with the last line that it wrote to stderr.
+    """
+    settings = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads)), **(environment or {})}
+    done = subprocess.run(
+        [sys.executable, "-m", "edgelip.runtime", *arguments],
+        cwd=_PACKAGE_ROOT,  # where `edgelip` is found, and no stray module of the user's folder
+        env=settings,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode == 0:
+        return done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    message = (lines[-1] if lines else "").removeprefix("edgelip: ")
+    if done.returncode < 0:
+        raise MeasurementError(
+            f"the process of `edgelip.runtime {arguments[0]}` was ended by signal {-done.returncode}"
+            f"{' (out of memory?)' if done.returncode == -9 else ''}. {message}".rstrip()
+        )
+    raise _ERRORS.get(done.returncode, EdgelipError)(message or f"`edgelip.runtime {arguments[0]}` failed silently.")

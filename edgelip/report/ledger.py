@@ -1,0 +1,182 @@
+"""The compression ledger: one row a deployed variant, what was measured on it, and where.
+
+Read and written as JSON, strictly: a misspelt key is an error, not a silent gap in a table.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self, get_type_hints
+
+from edgelip.errors import UsageError
+from edgelip.registry import nearest
+
+SCHEMA_VERSION = 1
+VALID = "VALID"
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One variant. None: not measured. `_low`, `_high`: ends of the 95 % interval.
+
+    latency_ratio and top1_drop_points compare with the first row, on the same clips; a drop above 0 is worse.
+    """
+
+    variant: str
+    method: str | None
+    parameters: int | None
+    macs: int | None
+    file_bytes: int | None
+    resident_weights_bytes: int | None
+    peak_memory_mib: float | None
+    cold_start_ms: float | None
+    latency_p50_ms: float | None
+    latency_p50_low_ms: float | None
+    latency_p50_high_ms: float | None
+    latency_p90_ms: float | None
+    latency_p90_low_ms: float | None
+    latency_p90_high_ms: float | None
+    latency_ratio: float | None
+    latency_ratio_low: float | None
+    latency_ratio_high: float | None
+    top1_pct: float | None
+    top1_low_pct: float | None
+    top1_high_pct: float | None
+    top5_pct: float | None
+    top5_low_pct: float | None
+    top5_high_pct: float | None
+    top1_drop_points: float | None
+    top1_drop_low_points: float | None
+    top1_drop_high_points: float | None
+    mcnemar_p: float | None
+    int8_coverage_pct: float | None
+    num_clips: int | None
+    num_launches: int | None
+    engine: str | None
+    precision: str | None
+    threads: int | None
+    badge: str | None
+    bundle_sha256: str | None
+
+    @property
+    def is_valid(self) -> bool:
+        return self.badge == VALID
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises UsageError for a key that is unknown or missing, or a value of another kind."""
+        name = values.get("variant") if isinstance(values, Mapping) else None
+        where = f"ledger row {name!r}"
+        _check_keys(values, [each.name for each in fields(cls)], where)
+        for key, kind in get_type_hints(cls).items():
+            _check_value(values[key], kind, f"{where} has {key}")
+        return cls(**dict(values))
+
+
+@dataclass(frozen=True)
+class LedgerHeader:
+    """What the rows share. environment: cpu, os, versions ...: text, numbers, or a table of them."""
+
+    recipe: str | None = None
+    command: str | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    test_clips: int | None = None
+    speakers: int | None = None
+    notes: Sequence[str] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {**{each.name: getattr(self, each.name) for each in fields(self)}, "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Raises UsageError for an unknown key or a value of another kind; a missing key is not known."""
+        known = [each.name for each in fields(cls)]
+        _check_keys(values, known, "ledger header", may_miss=True)
+        for key in ("test_clips", "speakers", "recipe", "command"):
+            if key in values:
+                kind = int | None if key in ("test_clips", "speakers") else str | None
+                _check_value(values[key], kind, f"ledger header has {key}")
+        notes, environment = values.get("notes") or (), values.get("environment") or {}
+        if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
+            raise UsageError(f"ledger header has notes {notes!r}; expected a list of sentences.")
+        if not isinstance(environment, Mapping):
+            raise UsageError(f"ledger header has environment {environment!r}; expected a table such as {{'cpu': ...}}.")
+        return cls(**{**values, "notes": tuple(notes), "environment": dict(environment)})
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A header and its rows; the first row is what the others are compared with."""
+
+    header: LedgerHeader
+    rows: tuple[LedgerRow, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise UsageError("a ledger of 0 rows; expected at least 1 measured variant. Measure one first.")
+        names = [row.variant for row in self.rows]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise UsageError(f"ledger has variant {repeated[0]!r} twice; expected distinct names. Rename one.")
+
+    def shown_rows(self) -> tuple[LedgerRow, ...]:
+        """The rows as tables show them: those that are not VALID last, else in the order measured."""
+        return tuple(sorted(self.rows, key=lambda row: not row.is_valid))
+
+    def to_json(self) -> str:
+        """JSON text: schema_version, header, rows in the order measured."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "header": self.header.to_json(),
+            "rows": [row.to_json() for row in self.rows],
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_rows(cls, header: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Self:
+        """From what was measured. Raises UsageError where a key or a value does not fit."""
+        return cls(LedgerHeader.from_json(header), tuple(LedgerRow.from_json(row) for row in rows))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The inverse of `to_json`. Raises UsageError if the text is damaged or of another schema version."""
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"the ledger is not JSON ({error}). Measure again.") from error
+        _check_keys(content, ["schema_version", "header", "rows"], "ledger")
+        version = content["schema_version"]
+        if version != SCHEMA_VERSION:
+            raise UsageError(f"the ledger has schema version {version!r}; expected {SCHEMA_VERSION}. Update edgelip.")
+        if not isinstance(content["rows"], list):
+            raise UsageError(f"the ledger has rows of kind {type(content['rows']).__name__}; expected a list.")
+        return cls.from_rows(content["header"], content["rows"])
+
+
+def _check_keys(values: Any, known: Sequence[str], where: str, *, may_miss: bool = False) -> None:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{where} is a {type(values).__name__}; expected a table with {', '.join(known)}.")
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{where} has the unknown key {key!r}. {nearest(str(key), known)}")
+    missing = [key for key in known if key not in values]
+    if missing and not may_miss:
+        raise UsageError(f"{where} lacks {', '.join(missing)}; expected every key, None where not measured.")
+
+
+def _check_value(value: Any, kind: Any, what: str) -> None:
+    if kind == (int | None):
+        fits, expected = value is None or (isinstance(value, int) and not isinstance(value, bool)), "a whole number"
+    elif kind == (float | None):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits, expected = value is None or (is_number and math.isfinite(value)), "a finite number"
+    else:
+        fits, expected = isinstance(value, str) or (value is None and kind is not str), "text"
+    if not fits:
+        raise UsageError(f"{what} {value!r}; expected {expected}{'' if kind is str else ' or None'}.")

@@ -1,0 +1,37 @@
+"""Which variants nothing beats: the Pareto front for any number of objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from edgelip.errors import UsageError
+
+T = TypeVar("T")
+
+
+def pareto_front(rows: Sequence[T], *, minimise: Sequence[str] = (), maximise: Sequence[str] = ()) -> list[T]:
+    """The rows, order kept, that no other row matches in every objective and beats in one; equals all stay.
+
+    minimise, maximise: names of attributes; a row where one is None is left out.
+    Raises UsageError without an objective, or for an attribute that a row lacks.
+    """
+    objectives = [*minimise, *maximise]
+    if not objectives:
+        raise UsageError("a Pareto front of no objectives; expected at least 1 to minimise or maximise.")
+    for row in rows:
+        for name in objectives:
+            if not hasattr(row, name):
+                raise UsageError(f"a {type(row).__name__} has no {name!r} to compare. Name one of its fields.")
+    measured = [row for row in rows if all(getattr(row, name) is not None for name in objectives)]
+    sign = np.array([1.0] * len(minimise) + [-1.0] * len(maximise))
+    costs_RO = np.array([[getattr(row, name) for name in objectives] for row in measured], float).reshape(-1, len(sign))
+    costs_RO *= sign
+    front = []
+    for row, cost_O in zip(measured, costs_RO, strict=True):
+        beats_R = (costs_RO <= cost_O).all(axis=1) & (costs_RO < cost_O).any(axis=1)
+        if not beats_R.any():
+            front.append(row)
+    return front
