@@ -1,0 +1,45 @@
+# Every target works as the first command on a fresh clone. For CUDA: make setup TORCH="torch==2.13.0"
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+RECIPE ?= export/recipes/quickstart.toml
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup check test test-slow export bench report clean help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## make the virtual environment and install everything
+
+# torch first: with it present nothing else pulls the CUDA build.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $(READY)
+
+check: $(READY) ## ruff, mypy strict, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_layers.py
+
+test: $(READY) ## the fast tests, without a GPU
+	$(BIN)/pytest
+
+test-slow: $(READY) ## training to accuracy, kills, real clips: tens of minutes
+	$(BIN)/pytest -m slow
+
+export: $(READY) ## a recipe to checked bundles and a trade-off table (RECIPE=...)
+	$(BIN)/edgelip export $(RECIPE)
+
+bench: $(READY) ## speed of the public functions
+	$(BIN)/pytest benchmarks --benchmark-only
+
+report: $(READY) ## the trade-off table of the last export again
+	$(BIN)/edgelip report export/dist
+
+clean: ## remove what export made
+	rm -rf export/dist

@@ -1,0 +1,85 @@
+"""Stages in sequence: read from a recipe, checked for order, applied, and rebuilt from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from edgelip.compress import STAGES
+from edgelip.compress.stage import Stage, Tools
+from edgelip.errors import CheckpointError, StageError
+from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model
+from edgelip.models.classifier import WordClassifier
+from edgelip.models.zoo import build_classifier
+from edgelip.recipe import explain
+from edgelip.registry import lookup
+
+
+def stage_from_config(fields: Mapping[str, Any]) -> Stage:
+    """A stage from one table of a recipe. Raises StageError on an unknown stage, key or value."""
+    if "stage" not in fields:
+        raise StageError(f"A stage needs a name: stage = one of {', '.join(STAGES)}; got {dict(fields)}.")
+    kind: type[Stage] = lookup(STAGES, str(fields["stage"]), kind="compression stage")
+    try:
+        return kind(kind.config_model.model_validate(dict(fields)))
+    except ValidationError as error:
+        raise StageError(f"Stage {fields['stage']!r}: {explain(error, kind.config_model)}") from error
+
+
+def stages_from_configs(tables: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...]:
+    """The stages of one variant. Raises StageError, with the right order, if they are out of order or repeated."""
+    stages = tuple(stage_from_config(table) for table in tables)
+    ordered = sorted(stages, key=lambda stage: stage.rank)
+    for i in range(1, len(stages)):
+        before, after = stages[i - 1], stages[i]
+        if before.name == after.name:
+            raise StageError(f"Stage {after.name!r} applies once; the variant names it twice. Remove one.")
+        if before.rank > after.rank:
+            raise StageError(
+                f"Stage {after.name!r} ({after.phase}) comes after {before.name!r} ({before.phase}). "
+                f"Order them: {', '.join(stage.name for stage in ordered)}."
+            )
+    return stages
+
+
+def rehearse(model: nn.Module, stages: Sequence[Stage], clip_B1THW: Tensor) -> None:
+    """Put an untrained model through the structure of `stages`, without training. Raises StageError where one does not fit."""
+
+    def keep(student: nn.Module, **_: Any) -> nn.Module:
+        return student
+
+    tools = Tools(finetune=keep, calibration_clips=lambda: clip_B1THW)
+    for stage in stages:
+        model, _ = stage.prepare(model, tools)
+
+
+def apply_stage(parent: Checkpoint, stage: Stage, tools: Tools) -> Checkpoint:
+    """The checkpoint one stage later."""
+    model, record = stage.apply(model_from_checkpoint(parent), tools)
+    entry = {"stage": stage.name, "config": stage.config.model_dump(mode="json"), "record": record}
+    old = parent.architecture
+    grown = Architecture(old.backbone, old.options, old.words, old.clip, (*old.stages, entry))
+    return checkpoint_from_model(model, grown)
+
+
+def model_from_checkpoint(checkpoint: Checkpoint) -> WordClassifier:
+    """Build the model of a checkpoint, in eval mode. Raises CheckpointError if its weights do not fit its description."""
+    architecture = checkpoint.architecture
+    model = build_classifier(
+        architecture.backbone, num_words=len(architecture.words), options=architecture.options
+    ).eval()
+    for entry in architecture.stages:
+        if entry["stage"] == "train":
+            continue
+        model = stage_from_config(entry["config"]).restore(model, entry["record"])  # type: ignore[assignment]
+    try:
+        with torch.no_grad():
+            model.load_state_dict(dict(checkpoint.tensors))
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())
+        raise CheckpointError(f"The weights do not fit the architecture of the checkpoint: {detail:.300}") from error
+    return model.eval()

@@ -1,0 +1,91 @@
+"""Bundles: everything a device needs, in one folder that checks itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgelip import __version__
+from edgelip.deploy.export import TOLERANCE, ExportedModel
+from edgelip.files import replace_folder
+from edgelip.models.checkpoint import Checkpoint
+
+SCHEMA_VERSION = 1
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    name: str,
+    exported: ExportedModel,
+    engines: Sequence[str],
+    checkpoint: Checkpoint,
+    frames_BTHW: np.ndarray,
+    ledger: Mapping[str, Any],
+) -> Path:
+    """Write a bundle, all or nothing. frames: the stored uint8 clips whose logits `exported` carries."""
+    architecture = checkpoint.architecture
+    arrays = BytesIO()
+    np.savez_compressed(arrays, frames=frames_BTHW, logits=exported.logits_BV.astype(np.float32))
+    contents = {
+        exported.file_name: exported.content,
+        "expected.npz": arrays.getvalue(),
+        "MODEL_CARD.md": _model_card(name, exported, checkpoint, ledger).encode(),
+    }
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "name": name,
+        "producer": f"edgelip {__version__}",
+        "files": {
+            file: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            for file, content in contents.items()
+        },
+        "vocabulary": list(architecture.words),
+        "clip": dict(architecture.clip),
+        "models": [{"file": exported.file_name, "precision": exported.precision, "engines": list(engines)}],
+        "tolerance": {exported.precision: TOLERANCE[exported.precision]},
+        "weights_sha256": checkpoint.sha256,
+        "lineage": [{"stage": entry["stage"], "config": entry["config"]} for entry in architecture.stages],
+        "ledger": dict(ledger),
+    }
+    with replace_folder(folder, only_if_holds="manifest.json") as partial:
+        for file, content in contents.items():
+            (partial / file).write_bytes(content)
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return folder
+
+
+def _model_card(name: str, exported: ExportedModel, checkpoint: Checkpoint, ledger: Mapping[str, Any]) -> str:
+    architecture = checkpoint.architecture
+    clip = architecture.clip
+    crop = f"{clip['roi_px']} x {clip['roi_px']} pixels at {clip['fps']:g} fps ({clip['timing']})"
+    stages = " -> ".join(entry["stage"] for entry in architecture.stages)
+    return f"""# {name}
+
+A lip-reading word classifier, {exported.precision}, made by edgelip {__version__}.
+
+| | |
+|---|---|
+| input | {clip["frames"]} gray mouth frames of {crop} |
+| output | logits over {len(architecture.words)} words |
+| backbone | {architecture.backbone} |
+| stages | {stages} |
+| stored parameters | {ledger["parameters"]:,} |
+| multiply-adds a clip | {ledger["macs"]:,} |
+| trained on | {ledger["data"]} |
+| file | {exported.file_name}, {len(exported.content):,} bytes |
+
+Accuracy is measured on this file and stands beside it in `accuracy.json`.
+`python -m edgelip.runtime check .` shows whether it runs here as it did where it was made.
+
+Words: {", ".join(architecture.words)}.
+
+Limits: it knows these words only and always answers one of them. Accuracy holds for data like the training data;
+nothing is claimed for other speakers, cameras or languages. Do not read the lips of people who do not know of it.
+"""

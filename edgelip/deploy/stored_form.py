@@ -1,0 +1,102 @@
+"""Weights in the ONNX file as they are stored, with the few nodes that build what runs.
+
+PHM float:  A, F -> MatMul -> Reshape -> Transpose -> Reshape (-> Mul by row) = W. ONNX Runtime folds it when it loads.
+PHM int8:   F int8 -> Cast -> Mul by scale -> the same -> QuantizeLinear -> DequantizeLinear. Cast and Mul are folded at
+            load; DequantizeLinear in their place would be run again for every clip.
+dense int8: W int8 -> DequantizeLinear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgelip.deploy.running_form import StoredWeight
+
+
+def store_weights(model: onnx.ModelProto, stored: Mapping[str, StoredWeight]) -> None:
+    """Replace the dense initialisers of `stored` by their stored form, in place."""
+    graph = model.graph
+    initialisers = {tensor.name: tensor for tensor in graph.initializer}
+    building: list[onnx.NodeProto] = []
+    for name, weight in stored.items():
+        tensor = initialisers[name]  # the exporter keeps parameter names; a missing one is our mistake
+        dense = numpy_helper.to_array(tensor)
+        graph.initializer.remove(tensor)
+        writer = _Writer(model, name)
+        if weight.factors is not None:
+            value = writer.build(weight, dense.shape)
+            if weight.weight_scales is not None:
+                value = writer.quantise(value, weight.weight_scales)
+        else:
+            assert weight.weight_scales is not None  # a float dense weight is not in `stored`
+            value = writer.stored_int8(dense, weight.weight_scales)
+        if weight.weight_scales is not None:
+            writer.node("DequantizeLinear", [value, *writer.scales(weight.weight_scales)], name, axis=0)
+        else:
+            writer.rename_last(name)
+        building += writer.nodes
+    nodes = [*building, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+class _Writer:
+    """Collects the nodes and initialisers of one weight."""
+
+    def __init__(self, model: onnx.ModelProto, name: str) -> None:
+        self.model, self.name = model, name
+        self.nodes: list[onnx.NodeProto] = []
+
+    def constant(self, suffix: str, array: np.ndarray) -> str:
+        name = f"{self.name}.{suffix}"
+        if all(tensor.name != name for tensor in self.model.graph.initializer):
+            self.model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, operator: str, inputs: list[str], output: str | None = None, **attributes: object) -> str:
+        output = output or f"{self.name}.{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def rename_last(self, name: str) -> None:
+        self.nodes[-1].output[0] = name
+
+    def build(self, weight: StoredWeight, shape: tuple[int, ...]) -> str:
+        """Nodes that give the dense float weight from factors; mirrors edgelip.models.hypercomplex.fold."""
+        assert weight.factors is not None
+        assert weight.blocks is not None
+        n = len(weight.factors)
+        height, width = weight.blocks.shape[1:3]
+        flat = weight.blocks.reshape(n, -1)
+        if weight.block_scales is None:
+            blocks = self.constant("F", flat)
+        else:
+            scales = weight.block_scales[(...,) + (None,) * (weight.blocks.ndim - 2)]
+            levels = np.clip(np.rint(weight.blocks / scales), -128, 127).astype(np.int8)
+            whole = self.node("Cast", [self.constant("F", levels.reshape(n, height, -1))], to=TensorProto.FLOAT)
+            real = self.node("Mul", [whole, self.constant("Fs", weight.block_scales[..., None])])
+            blocks = self.node("Reshape", [real, self.constant("flat", np.array([n, -1]))])
+        rows = self.constant("A", weight.factors.reshape(n, n * n).T)
+        products = self.node("MatMul", [rows, blocks])
+        grid = self.node("Reshape", [products, self.constant("grid", np.array([n, n, height, width, -1]))])
+        turned = self.node("Transpose", [grid], perm=[0, 2, 1, 3, 4])
+        value = self.node("Reshape", [turned, self.constant("shape", np.array(shape))])
+        if weight.row_scale is None:
+            return value
+        scale = weight.row_scale.reshape(-1, *[1] * (len(shape) - 1))
+        return self.node("Mul", [value, self.constant("row_scale", scale)])
+
+    def quantise(self, value: str, weight_scales: np.ndarray) -> str:
+        return self.node("QuantizeLinear", [value, *self.scales(weight_scales)], axis=0)
+
+    def stored_int8(self, dense: np.ndarray, weight_scales: np.ndarray) -> str:
+        scales = weight_scales.reshape(-1, *[1] * (dense.ndim - 1))
+        return self.constant("q", np.clip(np.rint(dense / scales), -128, 127).astype(np.int8))
+
+    def scales(self, weight_scales: np.ndarray) -> list[str]:
+        zero = np.zeros(len(weight_scales), dtype=np.int8)
+        return [self.constant("s", weight_scales), self.constant("z", zero)]

@@ -1,0 +1,50 @@
+"""A temporal convolutional network over per-frame features.
+
+Axes: B clips, C channels, T frames.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from edgelip.models.blocks import Add, conv1d
+
+
+class TemporalBlock(nn.Module):
+    """conv3 - BN - ReLU - dropout - conv3 - BN, added to the input, ReLU; dilated, centred, length kept.
+
+    Source: Bai et al. 2018; centred form of Martinez et al., ICASSP 2020.
+    """
+
+    def __init__(self, in_channels: int, width: int, *, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.conv1 = conv1d(in_channels, width, 3, dilation=dilation)
+        self.act1 = nn.ReLU()
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = conv1d(width, width, 3, dilation=dilation)
+        self.shortcut: nn.Module = nn.Identity() if in_channels == width else conv1d(in_channels, width, 1)
+        self.add = Add()
+        self.act2 = nn.ReLU()
+
+    def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None) -> Tensor:
+        hidden = self.dropout(self.act1(self.conv1(x_BCT)))
+        if mask_B1T is not None:  # frames beyond a clip's length are as absent as the zeros beyond its ends
+            hidden = hidden * mask_B1T
+        out = self.act2(self.add(self.conv2(hidden), self.shortcut(x_BCT)))
+        return out if mask_B1T is None else out * mask_B1T  # type: ignore[no-any-return]
+
+
+class TemporalNet(nn.Module):
+    """`num_blocks` temporal blocks of dilation 1, 2, 4, ...: (B, C, T) -> (B, width, T)."""
+
+    def __init__(self, in_channels: int, width: int, *, num_blocks: int = 3, dropout: float = 0.1) -> None:
+        super().__init__()
+        sizes = [in_channels] + [width] * num_blocks
+        self.blocks = nn.ModuleList(
+            TemporalBlock(sizes[i], width, dilation=2**i, dropout=dropout) for i in range(num_blocks)
+        )
+
+    def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None) -> Tensor:
+        for block in self.blocks:
+            x_BCT = block(x_BCT, mask_B1T)
+        return x_BCT

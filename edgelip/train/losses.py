@@ -1,0 +1,49 @@
+"""What training minimises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """Share of the loss that follows the teacher, and the temperature of both (Hinton et al. 2015)."""
+
+    weight: float = 0.7
+    temperature: float = 3.0
+
+
+def word_loss(
+    logits_BV: Tensor,
+    labels_B: Tensor,
+    *,
+    label_smoothing: float,
+    teacher_BV: Tensor | None = None,
+    distillation: Distillation | None = None,
+) -> Tensor:
+    """Cross-entropy, mixed with the teacher's KL divergence x temperature^2 where there is a teacher."""
+    hard = functional.cross_entropy(logits_BV, labels_B, label_smoothing=label_smoothing)
+    if teacher_BV is None or distillation is None:
+        return hard
+    t = distillation.temperature
+    soft = functional.kl_div(
+        functional.log_softmax(logits_BV / t, dim=1),
+        functional.log_softmax(teacher_BV / t, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return (1 - distillation.weight) * hard + distillation.weight * t * t * soft
+
+
+def mixed_pairs(num_clips: int, alpha: float, generator: torch.Generator) -> tuple[float, Tensor]:
+    """Mixup draw: weight of the first clip, and each clip's partner (Zhang et al., ICLR 2018)."""
+    beta = torch.distributions.Beta(alpha, alpha)
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # Beta takes no generator
+        weight = float(beta.sample())
+    return weight, torch.randperm(num_clips, generator=generator)
