@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +20,7 @@ from torch import Tensor, nn
 
 from edgelip.data.synthetic.clips import Split, SyntheticSpec, render_clips
 
-WORDS = (
-    "BILLION", "MILLION", "SPEND", "SPENT", "PRICE", "PRESS", "BEFORE", "BECOME", "POWER", "PARTY", "PEOPLE",
-    "POINT", "FAMILY", "FOLLOWING", "FUTURE", "FORMER", "WOMEN", "WATER", "WITHOUT", "MOMENT", "MEETING", "LEVEL",
-    "LIVING", "SIMPLY", "SEVEN",
-)  # fmt: skip
+RECIPE = Path(__file__).parent.parent / "export/recipes/quickstart.toml"
 LIMITS = {
     "best single frame": "<= half of full",
     "shuffled frames": "<= half of full",
@@ -140,7 +137,8 @@ def main() -> int:
     parser.add_argument("--only-full", action="store_true", help="skip the controls")
     parser.add_argument("--json", type=Path, help="write the numbers here as well")
     args = parser.parse_args()
-    words = args.words.read_text().split() if args.words else WORDS
+    recipe = tomllib.loads(RECIPE.read_text())
+    words = args.words.read_text().split() if args.words else recipe["data"]["words"]
     spec = SyntheticSpec(tuple(words), seed=args.seed, severity=args.severity)
     began = time.perf_counter()
     x, y, length = clips(spec, "train", args.train_clips)

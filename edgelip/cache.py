@@ -75,6 +75,7 @@ def source_sha256(sources: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
     for source in sources:
         path = PACKAGE / source
+        assert path.exists(), f"{source} is no source of the package"  # a wrong name would never invalidate anything
         files = sorted(path.rglob("*")) if path.is_dir() else [path]
         for file in files:
             if file.is_file() and "__pycache__" not in file.parts:

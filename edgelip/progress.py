@@ -45,7 +45,11 @@ class Progress:
     def task(self, name: str, *, total: int, unit: str, done: int = 0) -> Iterator[Task]:
         """A job whose `advance` shows; at its end one line stays."""
         task = _Shown(name, total, unit, done, self)
-        yield task
+        try:
+            yield task
+        except BaseException:
+            task.abandon()
+            raise
         task.close()
 
     def show(self, text: str, *, last: bool = False) -> None:
@@ -72,6 +76,10 @@ class _Shown(Task):
         if now - self._shown >= self._progress.interval_s:
             self._shown = now
             self._progress.show(self.line())
+
+    def abandon(self) -> None:
+        """Leave the last line as it stands: what follows on the terminal is an error message."""
+        self._progress.show(self.line(), last=True)
 
     def close(self) -> None:
         seconds = time.perf_counter() - self._started

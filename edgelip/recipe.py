@@ -12,15 +12,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edgelip.errors import RecipeError
+from edgelip.errors import ClipError, RecipeError
 from edgelip.registry import nearest
 from edgelip.runtime.clip import ClipSpec
 
 
 class Strict(BaseModel):
-    """Base of every recipe section: unknown keys refused, values frozen."""
+    """Base of every recipe section: unknown keys, infinite numbers and nan refused, values frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SyntheticData(Strict):
@@ -37,6 +37,13 @@ class SyntheticData(Strict):
     train_clips: int = Field(ge=1)
     val_clips: int = Field(ge=1)
     test_clips: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _words_differ(self) -> SyntheticData:
+        repeated = sorted({word for word in self.words if self.words.count(word) > 1})
+        if repeated:
+            raise ValueError(f"the word {repeated[0]!r} is listed twice; words must differ")
+        return self
 
 
 class SpanData(Strict):
@@ -76,6 +83,7 @@ class TrainSection(Strict):
     """Training of the dense classifier. Distances are in pixels and frames of the network's input."""
 
     seed: int = 0
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 where the processor multiplies in it
     epochs: int = Field(ge=1)
     batch_size: int = Field(32, ge=2)
     learning_rate: float = Field(3e-3, gt=0)
@@ -145,6 +153,8 @@ def load_recipe(path: Path, *, overrides: Iterable[str] = ()) -> Recipe:
         recipe.clip.spec()
     except ValidationError as error:
         raise RecipeError(f"{path}: {explain(error, Recipe)}") from error
+    except ClipError as error:
+        raise RecipeError(f"{path}: {error}") from error
     return recipe
 
 
@@ -154,8 +164,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise RecipeError(f"--set {override!r} is not KEY=VALUE, as in --set train.epochs=3.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        (value,) = tomllib.loads(f"value = {text}").values()
+    except ValueError:  # no TOML, or more than one value
         value = text
     *folders, last = key.strip().split(".")
     for folder in folders:
@@ -167,7 +177,8 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """One line for the first thing that is wrong: where, what, and the remedy."""
-    first = error.errors()[0]
+    # A mistyped key is the cause of the missing one beside it.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"] if part not in ("synthetic", "spans"))
     if first["type"] == "extra_forbidden":
         section, _, key = where.rpartition(".")

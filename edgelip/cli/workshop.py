@@ -219,7 +219,13 @@ class Workshop:
             train=self.store("train"),
             val=self.store("val"),
             spec=self.spec,
-            schedule=schedule_from(self.recipe.train, epochs=epochs, rate=rate, train_norms=train_norms),
+            schedule=schedule_from(
+                self.recipe.train,
+                epochs=epochs,
+                rate=rate,
+                train_norms=train_norms,
+                clips_per_epoch=tuning.clips_per_epoch if tuning else None,
+            ),
             workspace=work,
             progress=self.progress,
             name=name,
@@ -234,12 +240,11 @@ class Workshop:
     def rehearse(self) -> None:
         """Check every variant on an untrained model before hours are spent: unfit stages fail here."""
         for stages in self.variants.values():
-            missing = [stage for stage in stages if stage.phase == "structure"]
-            if missing and self.cache.finished(self.stage_key(stages)) is None:
+            if stages and self.cache.finished(self.stage_key(stages)) is None:
                 model = self.recipe.model
                 untrained = build_classifier(model.backbone, num_words=len(self.words), options=model.options).eval()
                 side, frames = self.spec.input_px, self.spec.frames
-                rehearse(untrained, missing, torch.zeros(1, 1, frames, side, side))
+                rehearse(untrained, stages, torch.zeros(1, 1, frames, side, side))
 
     def bundle_key(self, variant: str) -> str:
         config = {"variant": variant, "check_clips": self.recipe.bench.check_clips, "engine": self.recipe.bench.engine}
@@ -337,13 +342,18 @@ def method_of(stages: Sequence[Stage]) -> str:
     return " + ".join(words) or "dense fp32"
 
 
-def schedule_from(section: TrainSection, *, epochs: int, rate: float, train_norms: bool = True) -> Any:
+def schedule_from(
+    section: TrainSection, *, epochs: int, rate: float, train_norms: bool = True, clips_per_epoch: int | None = None
+) -> Any:
     """The training schedule of a recipe, with the length and rate of one step."""
     from edgelip.train.augment import Augmentation
+    from edgelip.train.fit import fast_precision
     from edgelip.train.module import Schedule
 
+    precision = fast_precision() if section.precision == "auto" else section.precision
     return Schedule(
         epochs=epochs,
+        clips_per_epoch=clips_per_epoch,
         batch_size=section.batch_size,
         learning_rate=rate,
         weight_decay=section.weight_decay,
@@ -352,6 +362,7 @@ def schedule_from(section: TrainSection, *, epochs: int, rate: float, train_norm
         mixup_alpha=section.mixup_alpha,
         boundary_weight=section.boundary_weight,
         seed=section.seed,
+        precision=precision if train_norms else "32-true",  # int8 rounding is trained in full precision
         train_norms=train_norms,
         augmentation=Augmentation(
             flip=section.flip,

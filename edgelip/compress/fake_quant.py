@@ -20,7 +20,7 @@ MIN_SCALE = 1e-6  # weaker rows count as zero: a finer step would push their bia
 
 
 def row_scales(weight: Tensor, num_axes: int) -> Tensor:
-    """Scale of each row, a row being one index of the first `num_axes` axes: largest magnitude / 127, at least MIN_SCALE."""
+    """Scale of each row, a row being one index of the first `num_axes` axes: maximum / 127, at least MIN_SCALE."""
     rows = weight.detach().flatten(num_axes) if weight.ndim > num_axes else weight.detach()[..., None]
     return (rows.abs().amax(dim=-1) / LEVELS).clamp_min(MIN_SCALE)
 

@@ -94,7 +94,7 @@ def _replace(model: nn.Module, layers: Mapping[str, int], *, start: str) -> None
             factors, blocks = factorise(dense.weight, n)  # type: ignore[arg-type]
             # The nearest sum of n terms has less energy than the weight; the norm of the weight is kept.
             kept = (factors.square().sum((1, 2)) * blocks.flatten(1).square().sum(1)).sum()
-            gain = (dense.weight.square().sum() / kept.clamp_min(1e-12)).sqrt()  # type: ignore[operator, union-attr]
+            gain = (dense.weight.square().sum() / kept.clamp_min(1e-12)).sqrt()  # type: ignore[operator]
             layer.A.copy_(factors)
             layer.F.copy_(blocks * gain)
         if layer.bias is not None:

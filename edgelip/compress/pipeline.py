@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from edgelip.compress import STAGES
 from edgelip.compress.stage import Stage, Tools
-from edgelip.errors import CheckpointError, StageError
+from edgelip.errors import CheckpointError, StageError, UsageError
 from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model
 from edgelip.models.classifier import WordClassifier
 from edgelip.models.zoo import build_classifier
@@ -23,7 +24,10 @@ def stage_from_config(fields: Mapping[str, Any]) -> Stage:
     """A stage from one table of a recipe. Raises StageError on an unknown stage, key or value."""
     if "stage" not in fields:
         raise StageError(f"A stage needs a name: stage = one of {', '.join(STAGES)}; got {dict(fields)}.")
-    kind: type[Stage] = lookup(STAGES, str(fields["stage"]), kind="compression stage")
+    try:
+        kind: type[Stage] = lookup(STAGES, str(fields["stage"]), kind="compression stage")
+    except UsageError as error:
+        raise StageError(str(error)) from error
     try:
         return kind(kind.config_model.model_validate(dict(fields)))
     except ValidationError as error:
@@ -34,10 +38,11 @@ def stages_from_configs(tables: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...
     """The stages of one variant. Raises StageError, with the right order, if they are out of order or repeated."""
     stages = tuple(stage_from_config(table) for table in tables)
     ordered = sorted(stages, key=lambda stage: stage.rank)
-    for i in range(1, len(stages)):
-        before, after = stages[i - 1], stages[i]
-        if before.name == after.name:
-            raise StageError(f"Stage {after.name!r} applies once; the variant names it twice. Remove one.")
+    names = [stage.name for stage in stages]
+    for name in names:
+        if names.count(name) > 1:
+            raise StageError(f"Stage {name!r} applies once; the variant names it {names.count(name)} times. Keep one.")
+    for before, after in pairwise(stages):
         if before.rank > after.rank:
             raise StageError(
                 f"Stage {after.name!r} ({after.phase}) comes after {before.name!r} ({before.phase}). "
@@ -47,7 +52,7 @@ def stages_from_configs(tables: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...
 
 
 def rehearse(model: nn.Module, stages: Sequence[Stage], clip_B1THW: Tensor) -> None:
-    """Put an untrained model through the structure of `stages`, without training. Raises StageError where one does not fit."""
+    """Put an untrained model through `stages`, without fine-tuning. Raises StageError where one does not fit."""
 
     def keep(student: nn.Module, **_: Any) -> nn.Module:
         return student
@@ -67,15 +72,18 @@ def apply_stage(parent: Checkpoint, stage: Stage, tools: Tools) -> Checkpoint:
 
 
 def model_from_checkpoint(checkpoint: Checkpoint) -> WordClassifier:
-    """Build the model of a checkpoint, in eval mode. Raises CheckpointError if its weights do not fit its description."""
+    """The model of a checkpoint, in eval mode. Raises CheckpointError if its weights do not fit its description."""
     architecture = checkpoint.architecture
-    model = build_classifier(
-        architecture.backbone, num_words=len(architecture.words), options=architecture.options
-    ).eval()
-    for entry in architecture.stages:
-        if entry["stage"] == "train":
-            continue
-        model = stage_from_config(entry["config"]).restore(model, entry["record"])  # type: ignore[assignment]
+    try:
+        model = build_classifier(
+            architecture.backbone, num_words=len(architecture.words), options=architecture.options
+        ).eval()
+        for entry in architecture.stages:
+            if entry["stage"] != "train":
+                model = stage_from_config(entry["config"]).restore(model, entry["record"])  # type: ignore[assignment]
+    except (UsageError, LookupError, TypeError, AttributeError, ValueError) as error:
+        detail = " ".join(str(error).split())
+        raise CheckpointError(f"The checkpoint describes a model that cannot be built: {detail:.300}") from error
     try:
         with torch.no_grad():
             model.load_state_dict(dict(checkpoint.tensors))

@@ -23,7 +23,7 @@ class PruneConfig(StageConfig):
 
     stage: Literal["prune"] = "prune"
     pruning_ratio: float = Field(0.5, gt=0, lt=1)  # share of the channels that is removed
-    round_to: int = Field(8, ge=1)  # kept channels are a multiple of this: engines work in blocks of 8 or 16
+    round_to: int = Field(8, ge=1)  # kept channels, rounded down to a multiple of this: engines work in blocks of 8
 
 
 class Prune(Stage):
@@ -40,15 +40,16 @@ class Prune(Stage):
         before = _widths(model)
         torch_pruning = require("torch_pruning", extra="compress")
         heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
-        pruner = torch_pruning.pruner.BasePruner(
-            model,
-            tools.calibration_clips()[:1],
-            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-            pruning_ratio=self.config.pruning_ratio,
-            round_to=self.config.round_to,
-            ignored_layers=heads,
-        )
-        pruner.step()
+        with torch.enable_grad():  # the dependency graph is traced through autograd
+            pruner = torch_pruning.pruner.BasePruner(
+                model,
+                tools.calibration_clips()[:1],
+                importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+                pruning_ratio=self.config.pruning_ratio,
+                round_to=self.config.round_to,
+                ignored_layers=heads,
+            )
+            pruner.step()
         after = _widths(model)
         changed = {name: width for name, width in after.items() if width != before[name]}
         if not changed:
@@ -59,7 +60,10 @@ class Prune(Stage):
         return model, {"widths": changed}
 
     def restore(self, model: nn.Module, record: Mapping[str, Any]) -> nn.Module:
+        before = _widths(model)
         for name, widths in record["widths"].items():
+            if any(not 0 < new <= old for new, old in zip(widths, before[name], strict=True)):
+                raise StageError(f"Pruning {name} from {before[name]} to {widths} channels is no pruning.")
             _resize(model.get_submodule(name), *widths)
         return model
 

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from edgelip.compress import toolkit_quantise
 from edgelip.compress.fake_quant import ActivationQuantiser, QuantisedAdd, QuantisedLayer
 from edgelip.compress.stage import Record, Stage, StageConfig, Tools
 from edgelip.errors import StageError
@@ -40,13 +41,12 @@ class QuantisationAwareTraining(Stage):
     trains_norms = False
 
     def prepare(self, model: nn.Module, tools: Tools) -> tuple[nn.Module, Record]:
-        if any(isinstance(module, ActivationQuantiser) for module in model.modules()):
+        ours = any(isinstance(module, ActivationQuantiser) for module in model.modules())
+        if ours or toolkit_quantise.is_toolkit_model(model):
             raise StageError("The model is quantised already; stage 'qat' applies once. Remove one of the two.")
         fold_norms(model)
         clips = tools.calibration_clips()[: self.config.calibration_clips]
         if self.config.backend == "nncf":
-            from edgelip.compress import toolkit_quantise
-
             return toolkit_quantise.quantise(model, clips)
         insert_quantisers(model)
         calibrate(model, clips)
@@ -55,8 +55,6 @@ class QuantisationAwareTraining(Stage):
     def restore(self, model: nn.Module, record: Mapping[str, Any]) -> nn.Module:
         fold_norms(model.eval())
         if record["backend"] == "nncf":
-            from edgelip.compress import toolkit_quantise
-
             return toolkit_quantise.restore(model, record)
         insert_quantisers(model)
         return model

@@ -1,4 +1,4 @@
-"""What a compression stage is: a step from one model to a smaller or cheaper one, recorded so that it can be rebuilt."""
+"""What a compression stage is: a step to a smaller or cheaper model, recorded so that it can be rebuilt."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class FineTuning(Strict):
     """Training that follows a stage, with distillation from the model before it."""
 
     epochs: int = Field(2, ge=0)
+    clips_per_epoch: int | None = Field(None, ge=1)  # drawn anew each epoch; none takes all
     learning_rate: float = Field(1e-3, gt=0)
     distil_weight: float = Field(0.7, ge=0, le=1)  # share of the loss that follows the parent
     temperature: float = Field(3.0, gt=0)

@@ -1,4 +1,4 @@
-"""The form of a model that engines run: dense weights, batch normalisation folded; beside it, how each weight is stored."""
+"""What engines run: dense weights, batch normalisation folded; beside it, how each weight is stored."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class StoredWeight:
 
     factors (n, n, n) and blocks (n, out/n, in/n, *kernel): the layer is PHM; row_scale (out,): a folded normalisation.
     weight_scales (out,): the weight that runs is int8; block_scales (n, out/n): the stored blocks are int8.
+    bias_scales (out,): the bias is stored as int32.
     """
 
     factors: np.ndarray | None = None
@@ -38,6 +39,7 @@ class StoredWeight:
     row_scale: np.ndarray | None = None
     weight_scales: np.ndarray | None = None
     block_scales: np.ndarray | None = None
+    bias_scales: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def running_form(model: nn.Module) -> RunningForm:
     quantised = [(n, m) for n, m in model.named_modules() if isinstance(m, QuantisedLayer)]
     for name, module in quantised:
         path = f"{name}.layer"
-        stored[f"{path}.weight"] = _stored_quantised(module.layer)
+        stored[f"{path}.weight"] = _stored_quantised(module)
         weight, bias = module.running_parameters()
         _set(model, name, nn.Sequential())
         model.get_submodule(name).add_module("input", module.input)
@@ -96,9 +98,15 @@ class FixedQuantiser(nn.Module):
         return symbolic("DequantizeLinear", (levels, self.scale, self.zero_point), dtype=x.dtype, shape=x.shape)
 
 
-def _stored_quantised(layer: Any) -> StoredWeight:
+def _stored_quantised(module: QuantisedLayer) -> StoredWeight:
+    layer: Any = module.layer
     if not isinstance(layer, PHMConv):
-        return StoredWeight(weight_scales=_array(row_scales(layer.weight, 1)))
+        scales = row_scales(layer.weight, 1)
+        # ONNX Runtime rounds the bias of a convolution by itself; a linear layer with a float bias it runs in float.
+        whole = isinstance(layer, nn.Linear) and layer.bias is not None
+        return StoredWeight(
+            weight_scales=_array(scales), bias_scales=_array(scales * module.input.scale) if whole else None
+        )
     return StoredWeight(
         factors=_array(layer.A),
         blocks=_array(fake_quantise_rows(layer.F, 2)),  # rounded by torch, so that the file holds its levels

@@ -3,7 +3,7 @@
 PHM float:  A, F -> MatMul -> Reshape -> Transpose -> Reshape (-> Mul by row) = W. ONNX Runtime folds it when it loads.
 PHM int8:   F int8 -> Cast -> Mul by scale -> the same -> QuantizeLinear -> DequantizeLinear. Cast and Mul are folded at
             load; DequantizeLinear in their place would be run again for every clip.
-dense int8: W int8 -> DequantizeLinear.
+dense int8: W int8 -> DequantizeLinear; for linear layers the bias too, from int32.
 """
 
 from __future__ import annotations
@@ -38,6 +38,11 @@ def store_weights(model: onnx.ModelProto, stored: Mapping[str, StoredWeight]) ->
             writer.node("DequantizeLinear", [value, *writer.scales(weight.weight_scales)], name, axis=0)
         else:
             writer.rename_last(name)
+        if weight.bias_scales is not None:
+            bias = f"{name.removesuffix('weight')}bias"
+            tensor = initialisers[bias]
+            graph.initializer.remove(tensor)
+            writer.dequantise_bias(bias, numpy_helper.to_array(tensor), weight.bias_scales)
         building += writer.nodes
     nodes = [*building, *graph.node]
     del graph.node[:]
@@ -96,6 +101,11 @@ class _Writer:
     def stored_int8(self, dense: np.ndarray, weight_scales: np.ndarray) -> str:
         scales = weight_scales.reshape(-1, *[1] * (dense.ndim - 1))
         return self.constant("q", np.clip(np.rint(dense / scales), -128, 127).astype(np.int8))
+
+    def dequantise_bias(self, bias: str, values: np.ndarray, scales: np.ndarray) -> None:
+        levels = np.clip(np.rint(values / scales.astype(np.float64)), -(2**31), 2**31 - 1).astype(np.int32)
+        constants = [self.constant("b", levels), self.constant("bs", scales)]
+        self.node("DequantizeLinear", [*constants, self.constant("bz", np.zeros(len(scales), np.int32))], bias, axis=0)
 
     def scales(self, weight_scales: np.ndarray) -> list[str]:
         zero = np.zeros(len(weight_scales), dtype=np.int8)

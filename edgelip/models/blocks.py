@@ -58,13 +58,14 @@ def fold_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, nn.modules.batchnorm._BatchNorm):
             norm = module.norm
-            assert norm.running_var is not None and norm.running_mean is not None  # ours always track
+            assert norm.running_var is not None  # ours always track
+            assert norm.running_mean is not None
             scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
             conv = module.conv
             bias = conv.bias if conv.bias is not None else torch.zeros_like(norm.running_mean)
-            conv.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias)  # type: ignore[arg-type, operator]
+            conv.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias)  # type: ignore[operator]
             if isinstance(conv, PHMConv):
                 conv.row_scale = scale.clone() if conv.row_scale is None else conv.row_scale * scale
             else:
-                conv.weight.mul_(scale.reshape(-1, *[1] * (conv.weight.ndim - 1)))  # type: ignore[union-attr, operator]
+                conv.weight.mul_(scale.reshape(-1, *[1] * (conv.weight.ndim - 1)))  # type: ignore[operator]
             module.norm = nn.Identity()

@@ -18,17 +18,22 @@ def count_parameters(model: nn.Module) -> int:
 
 @torch.no_grad()
 def count_macs(model: nn.Module, clip_B1THW: Tensor) -> int:
-    """Multiply-adds of convolutions and linear layers for one clip; PHM layers count as the dense layer that runs."""
+    """Multiply-adds of convolutions and linear layers for one clip; PHM layers count as the dense layer that runs.
+
+    A module that runs a layer in another way (quantised) holds it as its attribute `layer`.
+    """
     total = 0
 
     def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
+        module = getattr(module, "layer", module)
         if isinstance(module, nn.Linear):
             total += output.numel() * module.in_features
         else:
             total += output.numel() * module.in_channels * math.prod(module.kernel_size)
 
-    layers = [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, PHMConv))]
+    kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, PHMConv)
+    layers = [module for module in model.modules() if isinstance(getattr(module, "layer", module), kinds)]
     handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
         model(clip_B1THW[:1])

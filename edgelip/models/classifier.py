@@ -14,7 +14,8 @@ from edgelip.errors import ShapeError
 class WordClassifier(nn.Module):
     """Clips in, one score a word out.
 
-    frontend: (B, 1, T, H, W) -> (B*T, C, h, w); trunk: -> (B*T, F); temporal: (B, F, T), mask -> (B, G, T); head: G -> V.
+    frontend: (B, 1, T, H, W) -> (B*T, C, h, w); trunk: -> (B*T, F); temporal: (B, F, T), mask -> (B, G, T);
+    head: G -> V.
     The result of a clip depends on nothing but its first `length` frames.
     """
 
@@ -26,11 +27,15 @@ class WordClassifier(nn.Module):
         """logits (B, V). lengths_B: valid leading frames of each clip, 1..T; none means all."""
         if clips_B1THW.ndim != 5 or clips_B1THW.shape[1] != 1:
             raise ShapeError(f"clips have shape {tuple(clips_B1THW.shape)}; expected (B, 1, T, H, W).")
+        if lengths_B is not None and lengths_B.shape != clips_B1THW.shape[:1]:
+            wanted = tuple(clips_B1THW.shape[:1])
+            raise ShapeError(f"lengths have shape {tuple(lengths_B.shape)}; expected {wanted}, one a clip.")
         mask_B1T = None
         if lengths_B is not None:
             frames_T = torch.arange(clips_B1THW.shape[2], device=clips_B1THW.device)
             mask_B1T = (frames_T < lengths_B[:, None])[:, None].to(clips_B1THW.dtype)
-            clips_B1THW = clips_B1THW * mask_B1T[..., None, None]
+            # Not a product: padding may hold anything, and 0 x nan is nan.
+            clips_B1THW = clips_B1THW.masked_fill(mask_B1T[..., None, None] == 0, 0.0)
         features_BCT = self._features(clips_B1THW, mask_B1T)
         if mask_B1T is None:
             return self.head(features_BCT.mean(dim=2))  # type: ignore[no-any-return]

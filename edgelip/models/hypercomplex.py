@@ -66,7 +66,7 @@ def divisor_message(name: str, out_channels: int, in_channels: int, n: int) -> s
 class PHMConv(nn.Module):
     """A 1-D, 2-D or 3-D convolution whose weight is W = sum_n kron(A_n, F_n), rows scaled by `row_scale` if set.
 
-    A: (n, n, n), F: (n, out/n, in/n, *kernel), bias: (out,) or None. Raises ShapeError if n does not divide the channels.
+    A: (n, n, n), F: (n, out/n, in/n, *kernel), bias: (out,) or None. Raises ShapeError if n does not fit the channels.
     Initialised so that Var(W) = 2 / fan_out, the rule of the dense layer it stands for (He et al. 2015).
     """
 
@@ -101,8 +101,12 @@ class PHMConv(nn.Module):
     @classmethod
     def like(cls, layer: nn.Module, *, n: int, name: str) -> PHMConv:
         """A PHM layer of the shape of a dense, ungrouped convolution, freshly initialised."""
-        plain = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.groups == 1
-        if not plain or isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        if (
+            not isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+            or layer.groups != 1
+            or isinstance(layer.padding, str)
+            or layer.padding_mode != "zeros"
+        ):
             raise ShapeError(
                 f"{name} is {layer}; PHM layers replace convolutions without groups and with zero padding in numbers."
             )
@@ -112,7 +116,7 @@ class PHMConv(nn.Module):
             tuple(layer.kernel_size),
             n=n,
             stride=tuple(layer.stride),
-            padding=tuple(layer.padding),  # type: ignore[arg-type]
+            padding=tuple(layer.padding),
             dilation=tuple(layer.dilation),
             bias=layer.bias is not None,
             name=name,

@@ -16,7 +16,11 @@ from edgelip.runtime.recogniser import Recogniser
 
 @dataclass(frozen=True)
 class Parity:
-    """How far one model's logits lie from the expected ones: max |difference| / max(1, |expected|)."""
+    """How far one model's logits lie from the expected ones: max |difference| / max(1, |expected|).
+
+    num_equal_words: clips whose best word is the expected one. Where both lie within the limit, only a clip whose two
+    best words are closer than the limit can change its word: that happens between processors and is no fault.
+    """
 
     bundle: str
     num_files: int
@@ -25,11 +29,15 @@ class Parity:
     precision: str
     max_difference: float
     limit: float
+    num_equal_words: int
 
     def line(self) -> str:
+        words = "words equal"
+        if self.num_equal_words < self.num_clips:
+            words += f" at {self.num_equal_words} of {self.num_clips} clips, the others are ties within the limit"
         return (
             f"OK {self.bundle}: {self.num_files} files, {self.num_clips} clips, {self.precision} on {self.engine}, "
-            f"max |difference| {self.max_difference:.1e} (limit {self.limit:g}), words equal"
+            f"max |difference| {self.max_difference:.1e} (limit {self.limit:g}), {words}"
         )
 
     def to_json(self) -> Dict[str, Any]:
@@ -41,7 +49,7 @@ def check(
 ) -> Tuple[Parity, ...]:
     """Open the bundle and run its expected clips through every model that `engine` takes, or that of `precision`.
 
-    Raises BundleError if anything in the folder has changed, a logit lies beyond the limit or a word differs.
+    Raises BundleError if anything in the folder has changed or a logit lies beyond the limit.
     """
     engine_class(engine)  # a missing package is said before anything large is read
     bundle = Bundle.open(bundle_path)
@@ -52,7 +60,7 @@ def check(
         with Recogniser(bundle, engine=engine, threads=threads, precision=name) as recogniser:
             logits_NV = recogniser.logits(expected.frames_NTHW)
         limit = bundle.manifest.tolerance[name]
-        scaled_NV = np.abs(logits_NV - expected.logits_NV) / np.maximum(1.0, np.abs(expected.logits_NV))
+        scaled_NV = scaled_difference(logits_NV, expected.logits_NV)
         difference = float(scaled_NV.max())
         where = f"{bundle.name} ({name} on {engine})"
         if not difference <= limit:
@@ -61,11 +69,13 @@ def check(
                 f"{where} does not give the expected numbers: max |difference| {difference:.1e} at clip {clip}, "
                 f"limit {limit:g}. This engine computes differently; export for it, or try another version."
             )
-        differing = np.flatnonzero(logits_NV.argmax(axis=1) != expected.logits_NV.argmax(axis=1))
-        if len(differing):
-            raise BundleError(
-                f"{where} gives other words than expected at clips {differing[:8].tolist()} of {len(logits_NV)}, "
-                f"though within the limit (max |difference| {difference:.1e}). Export the bundle again."
-            )
-        results.append(Parity(bundle.name, len(bundle.manifest.files), len(logits_NV), engine, name, difference, limit))
+        equal = int((logits_NV.argmax(axis=1) == expected.logits_NV.argmax(axis=1)).sum())
+        files = len(bundle.manifest.files)
+        results.append(Parity(bundle.name, files, len(logits_NV), engine, name, difference, limit, equal))
     return tuple(results)
+
+
+def scaled_difference(logits_NV: np.ndarray, expected_NV: np.ndarray) -> np.ndarray:
+    """|difference| / max(1, |expected|) of every logit: absolute for small ones, relative for large ones."""
+    scaled: np.ndarray = np.abs(logits_NV - expected_NV) / np.maximum(1.0, np.abs(expected_NV))
+    return scaled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 import warnings
 from copy import deepcopy
@@ -53,11 +54,11 @@ def fit(
     After each epoch the whole state is written to `workspace`; called again after a kill, the run goes on from there
     and ends with the same weights as an unbroken one. Raises MissingError if the state cannot be written.
     """
-    batches = loader(train, batch_size=schedule.batch_size, seed=schedule.seed)
-    model = deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):  # the layout that CPU and GPU kernels train fastest in
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = loader(
+        train, batch_size=schedule.batch_size, seed=schedule.seed, clips_per_epoch=schedule.clips_per_epoch
+    )
+    model = channels_last(deepcopy(model)).train()  # Lightning leaves modules in the mode they come in
+    teacher = None if teacher is None else channels_last(deepcopy(teacher))
     task = WordTask(
         model,
         spec=spec,
@@ -74,6 +75,7 @@ def fit(
             max_epochs=schedule.epochs,
             accelerator="auto",
             devices=1,
+            precision=schedule.precision,
             callbacks=[keeper],
             logger=False,
             enable_checkpointing=False,
@@ -84,15 +86,35 @@ def fit(
             default_root_dir=workspace,
         )
         resumed = str(state) if state.is_file() else None
-        trainer.fit(
-            task,
-            batches,
-            loader(val, batch_size=2 * schedule.batch_size, seed=None),
-            ckpt_path=resumed,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                task,
+                batches,
+                loader(val, batch_size=2 * schedule.batch_size, seed=None),
+                ckpt_path=resumed,
+                weights_only=True,
+            )
+        except SystemExit as error:  # Lightning turns Ctrl-C into exit code 1 and ignores the next
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from error
     model.load_state_dict(keeper.best_weights)
     return FitResult(model.cpu().eval(), keeper.best_top1, tuple(keeper.history))
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Give the 2-D convolutions, in place, the layout that CPU and GPU kernels train fastest in."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def fast_precision() -> str:
+    """bf16 autocast where the processor multiplies in it, else fp32: 1.4 times the clips/s on a Zen 4 core pair."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16-mixed" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "32-true"
 
 
 class _Keeper(pl.Callback):

@@ -21,6 +21,7 @@ class Schedule:
     """How long and how fast to train."""
 
     epochs: int
+    clips_per_epoch: int | None = None  # drawn anew each epoch; None takes all
     batch_size: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
@@ -29,6 +30,7 @@ class Schedule:
     mixup_alpha: float = 0.0
     boundary_weight: float = 0.0  # share of the loss on the word's own frames alone; not while distilling
     seed: int = 0
+    precision: str = "32-true"  # as Lightning names it: "32-true" or "bf16-mixed"
     train_norms: bool = True  # False keeps batch-normalisation statistics as they are
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -54,14 +56,16 @@ class WordTask(pl.LightningModule):
         self._correct = self._seen = 0
 
     def on_train_epoch_start(self) -> None:
-        # Dropout draws from the global generator: one seed an epoch makes a resumed run equal an unbroken one.
-        torch.manual_seed(self.schedule.seed * 1_000_003 + self.current_epoch)
         if self._teacher[0] is not None:
             self._teacher[0].to(self.device).eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         frames, labels, boundaries = batch
-        draws = torch.Generator().manual_seed(hash((self.schedule.seed, self.current_epoch, batch_idx)) & (2**63 - 1))
+        seed = hash((self.schedule.seed, self.current_epoch, batch_idx)) & (2**62 - 1)
+        draws = torch.Generator().manual_seed(seed)
+        # Dropout draws from the global generator. A seed an epoch would not do: Lightning's loader draws from it too,
+        # before the epoch starts in a resumed run and after it in an unbroken one.
+        torch.manual_seed(seed + 1)
         clips = network_batch(frames, self.spec, self.schedule.augmentation, draws)
         if self._teacher[0] is not None:
             with torch.no_grad():

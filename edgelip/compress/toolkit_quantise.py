@@ -1,0 +1,178 @@
+"""NNCF as the backend of stage `qat`: it places, calibrates and trains quantisers; export takes them over.
+
+NNCF keeps its quantisers in a submodule of the model and calls them around torch functions ("hooks"), also on weights.
+Its own export is not used: torch's exporters fail on the raw model; the stripped one needs torchao, fails in one of the
+two and stores float weights in the other. A clip with `lengths` meets the same quantisers but one, after the mean over
+frames: NNCF traces full clips, where that is a mean.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgelip.compress.fake_quant import ActivationQuantiser
+from edgelip.compress.stage import Record
+from edgelip.errors import StageError
+from edgelip.models.hypercomplex import PHMConv
+from edgelip.registry import require
+
+HOOKS = "__nncf_hooks"  # the submodule that NNCF adds to a model
+
+
+def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
+    """A model with NNCF's quantisers, calibrated on clips, and what `restore` needs. Batch norms must be folded.
+
+    Raises StageError if the model has PHM layers: NNCF quantises parameters only, not weights computed from them.
+    """
+    refuse_hypercomplex(model)
+    nncf = _nncf()
+    with _quiet():
+        quantised: nn.Module = nncf.quantize(
+            model.eval(),
+            nncf.Dataset([clip[None] for clip in clips_B1THW]),
+            preset=nncf.QuantizationPreset.MIXED,  # weights symmetric, activations with a zero point
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=len(clips_B1THW),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                # On 8 clips it harms: rms logit error 0.116 with, 0.026 without; training corrects better.
+                disable_bias_correction=True,
+                overflow_fix=nncf.OverflowFix.DISABLE,  # all 255 levels, as in the other backend
+            ),
+        )
+        config = nncf.torch.get_config(quantised)
+    quantised.eval()
+    weights = _weights_by_hook(quantised, clips_B1THW[:1])
+    _label(quantised, weights)
+    return quantised, {"backend": "nncf", "config": json.loads(json.dumps(config)), "weights": weights}
+
+
+def restore(model: nn.Module, record: Mapping[str, Any]) -> nn.Module:
+    """A folded model with the quantisers of `record`; their values are to be loaded."""
+    nncf = _nncf()
+    with _quiet():
+        quantised: nn.Module = nncf.torch.load_from_config(model, record["config"])
+    _label(quantised, record["weights"])
+    return quantised
+
+
+def refuse_hypercomplex(model: nn.Module) -> None:
+    """Raises StageError if NNCF would leave weights of the model in float."""
+    layers = [name for name, module in model.named_modules() if isinstance(module, PHMConv)]
+    if layers:
+        raise StageError(
+            f"NNCF leaves PHM weights in float32 ({len(layers)} layers, the first {layers[0]!r}): it quantises "
+            'parameters, and these weights are computed. Use backend = "own".'
+        )
+
+
+def is_toolkit_model(model: nn.Module) -> bool:
+    """Whether NNCF has put quantisers into the model."""
+    return HOOKS in dict(model.named_children())
+
+
+@torch.no_grad()
+def take_over(model: nn.Module) -> dict[str, Tensor]:
+    """Replace NNCF's quantisers, in place and value for value: weights take their rounded values, activations ours.
+
+    Returns the scale of each output row by weight name: weight = int8 levels * scale.
+    """
+    storage = model.get_submodule(HOOKS)
+    scales: dict[str, Tensor] = {}
+    for name, hook in list(_hooks(model).items()):
+        if hasattr(hook, "weight_name"):
+            weight = model.get_parameter(hook.weight_name)
+            scale = hook.get_parameters_for_torch_fq()[2]
+            weight.copy_(hook(weight))
+            scales[hook.weight_name] = scale.reshape(-1).expand(len(weight)).clone()
+            storage.delete_hook(name)  # type: ignore[operator]
+        else:
+            storage.set_submodule(name, _our_quantiser(hook))
+    return scales
+
+
+@torch.no_grad()
+def _our_quantiser(hook: Any) -> ActivationQuantiser:
+    """The same rounding with unsigned levels; one scale for the tensor, as NNCF gives to all but depthwise layers."""
+    lowest_level, _, scale, zero_point = hook.get_parameters_for_torch_fq()
+    quantiser = ActivationQuantiser()
+    quantiser.scale.copy_(scale.reshape(()))
+    quantiser.zero_point.copy_(zero_point.reshape(()) - lowest_level)
+    return quantiser
+
+
+def _hooks(model: nn.Module) -> dict[str, Any]:
+    """NNCF's quantisers by their name in its storage."""
+    return dict(model.get_submodule(HOOKS).named_hooks())  # type: ignore[operator]
+
+
+@torch.no_grad()
+def _weights_by_hook(model: nn.Module, clip_B1THW: Tensor) -> dict[str, str]:
+    """Which quantiser is called on which parameter, found by running the model: NNCF's names leave out list members."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, str] = {}
+    handles = []
+    for hook_name, hook in _hooks(model).items():
+
+        def note(_: nn.Module, inputs: tuple[Tensor, ...], hook_name: str = hook_name) -> None:
+            if id(inputs[0]) in names:
+                found[hook_name] = names[id(inputs[0])]
+
+        handles.append(hook.register_forward_pre_hook(note))
+    try:
+        model(clip_B1THW)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _label(model: nn.Module, weights: Mapping[str, str]) -> None:
+    hooks = _hooks(model)
+    for hook_name, weight_name in weights.items():
+        hooks[hook_name].weight_name = weight_name
+
+
+def _nncf() -> Any:
+    """NNCF without telemetry and without a compiler. Raises MissingError if it is not installed."""
+    # Unless this is set before the import, NNCF reports each call to a web service without asking.
+    os.environ.setdefault("NNCF_CI", "1")
+    nncf = require("nncf", extra="compress")
+    extensions = require("nncf.torch.quantization.extensions", extra="compress")
+    reference = require("nncf.torch.quantization.reference", extra="compress")
+
+    class TorchFunctions:
+        """NNCF's own torch code for what its C++ kernels do."""
+
+        Quantize_forward = staticmethod(reference.torch_executor.forward)
+        Quantize_backward = staticmethod(reference.torch_executor.backward)
+
+    # NNCF 3.4 builds C++ kernels at the first call: a minute, a compiler, and a lock that hangs the next process if the
+    # build is killed (openvinotoolkit/nncf#533). It has no switch to use its torch code; remove this when it has one.
+    for kernels in (extensions.QuantizedFunctionsCPU, extensions.QuantizedFunctionsCUDA):
+        if isinstance(kernels, extensions.ExtensionNamespace) and kernels._loaded_namespace is None:
+            kernels._loaded_namespace = TorchFunctions
+    return nncf
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """NNCF logs and draws its progress on stdout."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
