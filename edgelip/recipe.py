@@ -101,7 +101,7 @@ class TrainSection(Strict):
 class VariantSection(Strict):
     """One thing to deploy: a name and the stages that lead to it, in order."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     stages: tuple[dict[str, Any], ...] = ()
 
 
@@ -118,7 +118,7 @@ class BenchSection(Strict):
 class Recipe(Strict):
     """Everything that one `edgelip export` does."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     output: Path | None = None  # folder of the bundles; default export/dist/<name>
     data: Annotated[SyntheticData | SpanData, Field(discriminator="kind")]
     clip: ClipSection = ClipSection()

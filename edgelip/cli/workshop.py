@@ -144,7 +144,7 @@ class Workshop:
             return self.trained_key
         stage = stages[-1]
         module = STAGES[stage.name].partition(":")[0].rpartition(".")[2]
-        sources = [f"compress/{module}.py", "compress/stage.py", "train", "models"]
+        sources = [f"compress/{module}.py", "compress/stage.py", "compress/pipeline.py", "train", "models"]
         if stage.name == "qat":
             sources += ["compress/fake_quant.py", "compress/toolkit_quantise.py"]
         return step_key(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError
@@ -25,11 +25,11 @@ BACKBONES: dict[str, str] = {
 class Small(Strict):
     """3-D stem, a basic block per width, dilated temporal net: 0.6 M parameters, sized for training on 2 CPU cores."""
 
-    stem_width: int = Field(16, ge=1)
-    stem_kernel: int = Field(5, ge=1)
-    trunk_widths: tuple[int, ...] = Field((32, 64, 128), min_length=1)
-    temporal_width: int = Field(128, ge=1)
-    temporal_blocks: int = Field(3, ge=1)
+    stem_width: int = Field(16, ge=1, le=1024)
+    stem_kernel: int = Field(5, ge=1, le=15)
+    trunk_widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((32, 64, 128), min_length=1, max_length=8)
+    temporal_width: int = Field(128, ge=1, le=4096)
+    temporal_blocks: int = Field(3, ge=1, le=8)
     dropout: float = Field(0.1, ge=0, lt=1)
 
     def build(self, num_words: int) -> WordClassifier:
