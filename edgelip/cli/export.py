@@ -78,17 +78,18 @@ def plan_key(workshop: Workshop) -> str:
             "name": workshop.recipe.name,
         },
         sources=["bench", "report", "runtime"],
-        inputs=[workshop.data_key("test"), *(workshop.bundle_key(name) for name in workshop.variants)],
+        inputs=[workshop.clips.key("test"), *(workshop.bundle_key(name) for name in workshop.variants)],
         packages=(workshop.recipe.bench.engine, "onnxruntime"),
     )
 
 
 def _make(workshop: Workshop, plan: str, *, command: str) -> None:
     from edgelip.cli.measure import measure_variants
+    from edgelip.data.prepare import SPLITS
 
     folder, cache = workshop.folder, workshop.cache
-    for split in ("train", "val", "test"):
-        workshop.store(split)
+    for split in SPLITS:
+        workshop.clips.store(split)
     bundles = {name: workshop.bundle(name) for name in workshop.variants}
     old = _read_done(folder)
     for name, bundle in bundles.items():
@@ -140,8 +141,10 @@ def _result(folder: Path, *, as_json: bool) -> str:
 
 def _plan_text(workshop: Workshop) -> str:
     """What is in the cache and what would be made."""
+    from edgelip.data.prepare import SPLITS
+
     lines = []
-    steps = [(f"data {split}", workshop.data_key(split)) for split in ("train", "val", "test")]
+    steps = [(f"data {split}", workshop.clips.key(split)) for split in SPLITS]
     steps.append(("train dense", workshop.trained_key))
     for name, stages in workshop.variants.items():
         for i in range(1, len(stages) + 1):

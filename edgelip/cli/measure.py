@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -28,7 +29,7 @@ def measure_variants(workshop: Workshop, bundles: Mapping[str, Path], *, command
     """Check every bundle, measure them side by side, write the table and, beside each manifest, its accuracy."""
     from edgelip.bench.suite import measure_bundles
 
-    bench, progress, store = workshop.recipe.bench, workshop.progress, workshop.store("test")
+    bench, progress, store = workshop.recipe.bench, workshop.progress, workshop.clips.store("test")
     for path in bundles.values():
         for parity in check(path, engine=bench.engine):
             progress.say(parity.line())
@@ -48,7 +49,7 @@ def measure_variants(workshop: Workshop, bundles: Mapping[str, Path], *, command
         "environment": dict(results[0].runs[0].environment),
         "test_clips": len(store),
         "speakers": len(np.unique(store.speakers)),
-        "notes": [f"Test clips: {workshop.test_line()}."],
+        "notes": [f"Test clips: {workshop.clips.test_line()}."],
     }
     known = [field.name for field in fields(LedgerRow)]
     ledger = Ledger.from_rows(header, [{key: result.row[key] for key in known} for result in results])
@@ -83,12 +84,14 @@ def report_folder(folder: Path, *, as_json: bool) -> str:
 
 def _clips_file(workshop: Workshop) -> Path:
     """The test split as one .npz, written once."""
-    store = workshop.store("test")
+    store = workshop.clips.store("test")
     path = store.folder / "clips.npz"
     if not path.is_file():
         beside = path.with_name(".clips.npz.partial")
         with writing(path, needs_bytes=store.frames.nbytes), beside.open("wb") as file:
             np.savez(file, frames=store.frames, labels=store.labels, speakers=store.speakers)
+            file.flush()
+            os.fsync(file.fileno())
         beside.replace(path)
     return path
 

@@ -25,14 +25,15 @@ def write_preview(recipe_path: Path, *, overrides: Sequence[str], out: Path, spl
         frames, words = batch.frames_BTHW.numpy(), recipe.data.words
         labels = [words[label] for label in batch.labels_B.tolist()]
     else:
-        from edgelip.cli.workshop import Workshop
+        from edgelip.cache import Cache
+        from edgelip.cli.clip_source import ClipSource
         from edgelip.data.spans import load_span_clips
         from edgelip.progress import Progress
 
-        workshop = Workshop(recipe, out.parent, Progress(quiet=True))
-        spans = workshop.spans[split]
+        source = ClipSource(recipe, Cache(out.parent), Progress(quiet=True))
+        spans = source.spans[split]
         chosen = [spans[i] for i in np.unique(np.linspace(0, len(spans) - 1, num_clips).astype(int))]
-        pairs = list(load_span_clips(chosen, workshop.data_root, workshop.spec))
+        pairs = list(load_span_clips(chosen, source.root, source.spec))
         frames = np.stack([clip for _, clip in pairs])
         labels = [span.word for span, _ in pairs]
     save_png(out, contact_sheet(frames, labels))

@@ -1,4 +1,4 @@
-"""The steps of one recipe, each kept in the cache and made when asked for: data, training, stages, bundles.
+"""The steps of one recipe, each kept in the cache and made when asked for: training, stages, bundles.
 
 This is where training and measuring are handed to the floors below that may not import them.
 """
@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from edgelip.cache import Cache, step_key
+from edgelip.cli.clip_source import ClipSource
 from edgelip.compress import STAGES
 from edgelip.compress.pipeline import apply_stage, model_from_checkpoint, rehearse, stages_from_configs
 from edgelip.compress.stage import FineTuning, Stage, Tools
-from edgelip.data.store import Store
-from edgelip.errors import RecipeError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import (
     Architecture,
@@ -31,8 +30,8 @@ from edgelip.models.checkpoint import (
 )
 from edgelip.models.zoo import build_classifier
 from edgelip.progress import Progress
-from edgelip.recipe import Recipe, SpanData, SyntheticData, TrainSection
-from edgelip.runtime.clip import ClipSpec, network_input
+from edgelip.recipe import Recipe, TrainSection
+from edgelip.runtime.clip import network_input
 
 CHECKPOINT = "model.safetensors"
 NUMERIC_PACKAGES = ("torch", "numpy")
@@ -45,96 +44,24 @@ class Workshop:
     def __init__(self, recipe: Recipe, folder: Path, progress: Progress) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.cache = Cache(folder / ".cache")
-        self.spec: ClipSpec = recipe.clip.spec()
+        self.clips = ClipSource(recipe, self.cache, progress)
+        self.spec = self.clips.spec
         self.variants: dict[str, tuple[Stage, ...]] = {
             variant.name: stages_from_configs(variant.stages) for variant in recipe.variant
         }
-
-    # -- data ---------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def words(self) -> tuple[str, ...]:
-        data = self.recipe.data
-        if isinstance(data, SyntheticData):
-            return tuple(data.words)
-        from edgelip.data.prepare import span_words
-
-        return span_words(data, [span for spans in self.spans.values() for span in spans])
-
-    @cached_property
-    def data_root(self) -> Path:
-        data = self.recipe.data
-        assert isinstance(data, SpanData)
-        if data.root is None:
-            raise RecipeError("data.root is not set: the folder of the videos. Add --set data.root=FOLDER.")
-        return data.root
-
-    @cached_property
-    def spans(self) -> dict[str, list[Any]]:
-        from edgelip.data.spans import read_spans, select
-
-        data = self.recipe.data
-        assert isinstance(data, SpanData)
-        kept = select(read_spans(self.data_root / data.manifest), category=data.category, words=data.words)
-        return {split: [span for span in kept if span.split == split] for split in ("train", "val", "test")}
-
-    def data_key(self, split: str) -> str:
-        data = self.recipe.data
-        config: dict[str, Any] = {"clip": self.spec.to_json(), "split": split}
-        if isinstance(data, SyntheticData):
-            config |= data.model_dump(mode="json", exclude={"train_clips", "val_clips", "test_clips"})
-            config["num_clips"] = getattr(data, f"{split}_clips")
-            sources = ["data/synthetic", "runtime/clip.py"]
-        else:
-            config |= {"spans": [repr(span) for span in self.spans[split]], "words": self.words}
-            config["videos"] = self._videos_sha256(split)
-            sources = ["data/spans.py", "data/video.py", "data/crops.py", "runtime/clip.py"]
-        return step_key(f"data-{split}", config, sources=sources)
-
-    def _videos_sha256(self, split: str) -> str:
-        import hashlib
-
-        digest = hashlib.sha256()
-        for video in sorted({span.video for span in self.spans[split]}):
-            path = self.data_root / video
-            digest.update(path.read_bytes() if path.is_file() else b"missing")
-        return digest.hexdigest()
-
-    def store(self, split: str) -> Store:
-        """The prepared clips of one split."""
-        key = self.data_key(split)
-        done = self.cache.finished(key)
-        if done is None:
-            from edgelip.data import prepare
-
-            data = self.recipe.data
-            with self.cache.making(key) as work:
-                if isinstance(data, SyntheticData):
-                    prepare.prepare_synthetic(work, data, split, self.spec, self.progress)  # type: ignore[arg-type]
-                else:
-                    spans = self.spans[split]
-                    if not spans:
-                        raise RecipeError(f"the manifest has no row of split {split!r} for this recipe.")
-                    prepare.prepare_spans(
-                        work, spans, self.data_root, self.words, self.spec, self.progress, name=f"decode {split}"
-                    )
-            done = self.cache.folder / key
-        return Store.open(done)
-
-    # -- training and compression -------------------------------------------------------------------------------
 
     @cached_property
     def trained_key(self) -> str:
         config = {
             "train": self.recipe.train.model_dump(mode="json"),
             "model": self.recipe.model.model_dump(mode="json"),
-            "words": self.words,
+            "words": self.clips.words,
         }
         return step_key(
             "train",
             config,
             sources=["train", "models"],
-            inputs=[self.data_key("train"), self.data_key("val")],
+            inputs=[self.clips.key("train"), self.clips.key("val")],
             packages=(*NUMERIC_PACKAGES, "lightning"),
         )
 
@@ -169,10 +96,12 @@ class Workshop:
 
     def _train(self, work: Path) -> Checkpoint:
         section, model = self.recipe.train, self.recipe.model
-        fresh = build_classifier(model.backbone, num_words=len(self.words), options=model.options, seed=section.seed)
+        fresh = build_classifier(
+            model.backbone, num_words=len(self.clips.words), options=model.options, seed=section.seed
+        )
         trained = self._fit(fresh, work, name="train dense", epochs=section.epochs, rate=section.learning_rate)
         entry = {"stage": "train", "config": section.model_dump(mode="json"), "record": {}}
-        architecture = Architecture(model.backbone, model.options, self.words, self.spec.to_json(), (entry,))
+        architecture = Architecture(model.backbone, model.options, self.clips.words, self.spec.to_json(), (entry,))
         return checkpoint_from_model(trained, architecture)
 
     def _compress(self, stages: Sequence[Stage], work: Path) -> Checkpoint:
@@ -195,7 +124,7 @@ class Workshop:
 
     def calibration_clips(self) -> Tensor:
         """Network inputs of evenly spread training clips: never of the test split."""
-        store = self.store("train")
+        store = self.clips.store("train")
         chosen = np.unique(np.linspace(0, len(store) - 1, CALIBRATION_CLIPS).astype(int))
         return torch.from_numpy(network_input(np.asarray(store.frames[chosen]), self.spec))
 
@@ -216,8 +145,8 @@ class Workshop:
 
         result = fit(
             model,
-            train=self.store("train"),
-            val=self.store("val"),
+            train=self.clips.store("train"),
+            val=self.clips.store("val"),
             spec=self.spec,
             schedule=schedule_from(
                 self.recipe.train,
@@ -235,14 +164,14 @@ class Workshop:
         write_atomic(work / "history.json", json.dumps(result.history, indent=1) + "\n")
         return result.model
 
-    # -- bundles ------------------------------------------------------------------------------------------------
-
     def rehearse(self) -> None:
         """Check every variant on an untrained model before hours are spent: unfit stages fail here."""
         for stages in self.variants.values():
             if stages and self.cache.finished(self.stage_key(stages)) is None:
                 model = self.recipe.model
-                untrained = build_classifier(model.backbone, num_words=len(self.words), options=model.options).eval()
+                untrained = build_classifier(
+                    model.backbone, num_words=len(self.clips.words), options=model.options
+                ).eval()
                 side, frames = self.spec.input_px, self.spec.frames
                 rehearse(untrained, stages, torch.zeros(1, 1, frames, side, side))
 
@@ -252,7 +181,7 @@ class Workshop:
             "bundle",
             config,
             sources=["deploy", "compress", "models"],
-            inputs=[self.stage_key(self.variants[variant]), self.data_key("val")],
+            inputs=[self.stage_key(self.variants[variant]), self.clips.key("val")],
             packages=("torch", "onnx", "onnxscript"),
         )
 
@@ -273,7 +202,7 @@ class Workshop:
         from edgelip.deploy.export import export_model
         from edgelip.models.census import count_macs, count_parameters
 
-        store = self.store("val")
+        store = self.clips.store("val")
         chosen = np.unique(np.linspace(0, len(store) - 1, self.recipe.bench.check_clips).astype(int))
         frames = np.asarray(store.frames[chosen])
         clips = torch.from_numpy(network_input(frames, self.spec))
@@ -284,7 +213,7 @@ class Workshop:
             "macs": count_macs(model, clips),
             "method": method_of(self.variants[variant]),
             "phm_n": next((stage.config.n for stage in self.variants[variant] if stage.name == "phm"), None),
-            "data": self._data_line(),
+            "data": self.clips.train_line(),
         }
         write_bundle(
             folder,
@@ -301,30 +230,10 @@ class Workshop:
             "schema_version": "1",
             "variant": variant,
             "recipe": self.recipe.name,
-            "words": "\n".join(self.words),
+            "words": "\n".join(self.clips.words),
             "clip": json.dumps(self.spec.to_json(), sort_keys=True),
             "weights_sha256": checkpoint.sha256,
         }
-
-    def _data_line(self) -> str:
-        data = self.recipe.data
-        if isinstance(data, SyntheticData):
-            return (
-                f"{data.train_clips:,} procedural clips of {data.train_speakers} synthetic speakers "
-                f"(generator {data.generator}, seed {data.seed})"
-            )
-        speakers = {span.speaker for span in self.spans["train"]}
-        return f"{len(self.spans['train']):,} spans of {len(speakers)} talker(s), {data.manifest}"
-
-    def test_line(self) -> str:
-        """What the test split is, in words."""
-        data = self.recipe.data
-        if isinstance(data, SyntheticData):
-            return (
-                f"{data.test_clips:,} procedural clips of {data.test_speakers} synthetic speakers unseen in training; "
-                "not comparable with accuracy on LRW"
-            )
-        return f"{len(self.spans['test']):,} spans of split test in {data.manifest}"
 
 
 def method_of(stages: Sequence[Stage]) -> str:
