@@ -5,7 +5,23 @@ from __future__ import annotations
 import os
 import sys
 
-from edgelip.errors import EdgelipError
+from edgelip.errors import EdgelipError, MissingError
+
+EXTRAS = {
+    "torch": "train",
+    "lightning": "train",
+    "safetensors": "train",
+    "av": "train",
+    "cv2": "train",
+    "torch_pruning": "compress",
+    "nncf": "compress",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "onnxruntime": "ort",
+    "openvino": "openvino",
+    "scipy": "report",
+    "matplotlib": "report",
+}
 
 
 def main() -> None:
@@ -17,6 +33,13 @@ def main() -> None:
     except EdgelipError as error:
         print(f"edgelip: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        remedy = f'pip install "edgelip[{EXTRAS[package]}]"'
+        print(f"edgelip: {package} is not installed here; this verb needs it. Install it: {remedy}", file=sys.stderr)
+        sys.exit(MissingError.exit_code)
     except KeyboardInterrupt:
         print("edgelip: interrupted; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)

@@ -157,7 +157,7 @@ def test_frames_outside_the_video_are_refused(bundle: Path, video: Path) -> None
 def test_an_empty_folder_is_no_bundle(video: Path, tmp_path: Path) -> None:
     code, line = run("predict", tmp_path, video)
     assert code == 2
-    assert "manifest.json" in line
+    assert f"{tmp_path} is empty; expected a bundle." in line
 
 
 def changed_bundle(bundle: Path, tmp_path: Path) -> Path:
@@ -189,7 +189,7 @@ def test_a_bundle_of_a_newer_schema_says_upgrade(bundle: Path, tmp_path: Path) -
 
 
 def test_a_device_without_an_engine_says_what_to_install(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('not here')\n")
+    (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError(name='onnxruntime')\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-m", "edgelip.runtime", "check", str(bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
@@ -197,6 +197,19 @@ def test_a_device_without_an_engine_says_what_to_install(bundle: Path, tmp_path:
     assert "onnxruntime" in done.stderr
     assert "pip install onnxruntime" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_verb_without_its_packages_names_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(name='torch')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "edgelip", "export", str(DEBUG), "--out", str(tmp_path / "dist")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert done.returncode == 4
+    assert done.stderr.strip() == (
+        'edgelip: torch is not installed here; this verb needs it. Install it: pip install "edgelip[train]"'
+    )
+    helped = subprocess.run([*command[:3], "--help"], capture_output=True, text=True, check=False, env=environment)
+    assert helped.returncode == 0
 
 
 def needs_root_and_mounts() -> None:
