@@ -20,6 +20,7 @@ from edgelip.cli.clip_source import ClipSource
 from edgelip.compress import STAGES
 from edgelip.compress.pipeline import apply_stage, model_from_checkpoint, rehearse, stages_from_configs
 from edgelip.compress.stage import FineTuning, Stage, Tools
+from edgelip.errors import RecipeError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import (
     Architecture,
@@ -32,6 +33,7 @@ from edgelip.models.zoo import build_classifier
 from edgelip.progress import Progress
 from edgelip.recipe import Recipe, TrainSection
 from edgelip.runtime.clip import network_input
+from edgelip.runtime.engines.engine import engine_class
 
 CHECKPOINT = "model.safetensors"
 NUMERIC_PACKAGES = ("torch", "numpy")
@@ -165,8 +167,15 @@ class Workshop:
         return result.model
 
     def rehearse(self) -> None:
-        """Check every variant on an untrained model before hours are spent: unfit stages fail here."""
-        for stages in self.variants.values():
+        """Check every variant on an untrained model before hours are spent: unfit stages and engines fail here."""
+        engine = self.recipe.bench.engine
+        engine_class(engine)
+        for name, stages in self.variants.items():
+            if engine not in _engines_for(stages):
+                raise RecipeError(
+                    f"bench.engine {engine!r} does not take the int8 file of variant {name!r}; "
+                    f"it takes {', '.join(_engines_for(stages))}. Choose that, or leave the variant out."
+                )
             if stages and self.cache.finished(self.stage_key(stages)) is None:
                 model = self.recipe.model
                 untrained = build_classifier(
@@ -219,7 +228,7 @@ class Workshop:
             folder,
             name=variant,
             exported=exported,
-            engines=["ort", "openvino"] if exported.precision == "fp32" else ["ort"],
+            engines=_engines_for(self.variants[variant]),
             checkpoint=checkpoint,
             frames_BTHW=frames,
             ledger=ledger,
@@ -234,6 +243,11 @@ class Workshop:
             "clip": json.dumps(self.spec.to_json(), sort_keys=True),
             "weights_sha256": checkpoint.sha256,
         }
+
+
+def _engines_for(stages: Sequence[Stage]) -> list[str]:
+    """Engines that run a variant as it is meant: OpenVINO would run stored int8 factors in float."""
+    return ["ort"] if any(stage.phase == "numerics" for stage in stages) else ["ort", "openvino"]
 
 
 def method_of(stages: Sequence[Stage]) -> str:

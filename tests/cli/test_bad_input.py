@@ -59,6 +59,15 @@ def test_an_n_that_does_not_divide_is_refused_before_training(tmp_path: Path) ->
     assert not list((tmp_path / "dist" / ".cache").glob("data-*"))
 
 
+def test_an_engine_that_cannot_measure_the_variants_is_refused_before_training(tmp_path: Path) -> None:
+    code, line = run("export", DEBUG, "--set", "bench.engine=tensorflow", "--out", tmp_path / "dist")
+    assert code == 2
+    assert "There is no engine 'tensorflow'. Known: ort, openvino." in line
+    code, line = run("export", DEBUG, "--set", "bench.engine=openvino", "--out", tmp_path / "dist")
+    assert code == 2
+    assert "bench.engine 'openvino' does not take the int8 file of variant 'phm4-int8'; it takes ort." in line
+
+
 def test_a_missing_recipe_lists_those_that_are_there() -> None:
     code, line = run("export", "export/recipes/quickstar.toml")
     assert code == 2
