@@ -7,6 +7,7 @@ import sys
 
 from edgelip.errors import EdgelipError, MissingError
 
+INTERRUPTED = 130
 EXTRAS = {
     "torch": "train",
     "lightning": "train",
@@ -40,9 +41,10 @@ def main() -> None:
         remedy = f'pip install "edgelip[{EXTRAS[package]}]"'
         print(f"edgelip: {package} is not installed here; this verb needs it. Install it: {remedy}", file=sys.stderr)
         sys.exit(MissingError.exit_code)
-    except KeyboardInterrupt:
-        print("edgelip: interrupted; the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:  # how typer ends, after Ctrl-C too
+        if stop.code == INTERRUPTED:
+            print("edgelip: interrupted; the same command goes on from here.", file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader of stdout has gone, as in `edgelip ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from edgelip.data.crops import boundary_in_clip
 from edgelip.data.spans import Span, group_by_video, load_span_clips
 from edgelip.data.store import Store, StoreWriter
 from edgelip.data.synthetic.clips import SyntheticSpec, render_clips
@@ -91,6 +92,7 @@ def prepare_spans(
                 np.stack([frames for _, frames in batch]),
                 labels_B=np.array([labels[span.word] for span, _ in batch]),
                 speakers_B=np.array([speakers[span.speaker] for span, _ in batch]),
+                boundaries_B2=np.array([boundary_in_clip(span.first, span.last, spec) for span, _ in batch]),
             )
             task.advance(len(batch))
         return writer.finish()

@@ -142,6 +142,29 @@ def test_an_export_killed_at_five_points_ends_like_an_unbroken_one(unbroken: Pat
     assert not [path for path in folder.rglob("*") if path.name.endswith((".part", ".partial", ".tmp"))]
 
 
+def test_an_interrupted_export_says_so_and_goes_on(unbroken: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "dist"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgelip", "export", str(DEBUG), "--out", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not any((folder / ".cache").glob("train-*.part")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "edgelip: interrupted; the same command goes on from here."
+    assert "Traceback" not in said
+    assert edgelip("export", DEBUG, "--out", folder).returncode == 0
+    assert weights(folder) == weights(unbroken)
+
+
 def test_two_exports_do_not_share_a_folder(unbroken: Path) -> None:
     import fcntl
 
