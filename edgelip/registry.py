@@ -20,10 +20,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return "Known: " + ", ".join(known) + "."
 
 
-def lookup(table: Mapping[str, str], name: str, *, kind: str) -> Any:
-    """The object that `name` stands for. Raises UsageError naming the nearest entry if there is none."""
+def lookup(table: Mapping[str, str], name: str, *, kind: str, others: Iterable[str] = ()) -> Any:
+    """The object that `name` stands for. Raises UsageError naming the nearest entry if there is none.
+
+    others: names that the caller knows beside those of the table.
+    """
     if name not in table:
-        raise UsageError(f"There is no {kind} {name!r}. {nearest(name, table)}")
+        raise UsageError(f"There is no {kind} {name!r}. {nearest(name, dict.fromkeys([*others, *table]))}")
     module, _, attribute = table[name].partition(":")
     return getattr(import_module(module), attribute)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from edgelip.compress.pipeline import apply_stage, stages_from_configs
 from edgelip.compress.stage import Tools
 from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model
-from edgelip.models.classifier import WordClassifier
+from edgelip.models.classifier import ClipNetwork
 from edgelip.models.zoo import build_classifier
 from edgelip.runtime.clip import ClipSpec
 
@@ -49,15 +49,13 @@ def lively(model: nn.Module, *, seed: int = 0) -> Any:
             assert module.running_var is not None
             module.running_mean.normal_(0, 0.3, generator=generator)
             module.running_var.uniform_(0.5, 2.0, generator=generator)
-        elif isinstance(module, nn.Linear):
+        elif isinstance(module, nn.Linear) and module.bias is not None:
             module.bias.normal_(0, 0.3, generator=generator)
     return model.eval()
 
 
-def classifier(*, seed: int = 0) -> WordClassifier:
-    model: WordClassifier = lively(
-        build_classifier("small", num_words=len(WORDS), options=OPTIONS, seed=seed), seed=seed
-    )
+def classifier(*, seed: int = 0) -> ClipNetwork:
+    model: ClipNetwork = lively(build_classifier("small", num_words=len(WORDS), options=OPTIONS, seed=seed), seed=seed)
     return model
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgelip.models.hypercomplex import PHMConv, convolve, fold
+from edgelip.models.hypercomplex import PHMLayer, convolve
 
 LEVELS = 127  # weights use -127..127; the exporter wants the full int8 range declared
 MIN_SCALE = 1e-6  # weaker rows count as zero: a finer step would push their bias beyond int32
@@ -94,12 +94,9 @@ class QuantisedLayer(nn.Module):
 
 def unrounded_weight(layer: Any) -> Tensor:
     """The dense weight before its own rounding; the blocks of a PHM layer are rounded already."""
-    if not isinstance(layer, PHMConv):
+    if not isinstance(layer, PHMLayer):
         return layer.weight  # type: ignore[no-any-return]
-    weight = fold(layer.A, fake_quantise_rows(layer.F, 2))
-    if layer.row_scale is None:
-        return weight
-    return weight * layer.row_scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return layer.dense_weight(fake_quantise_rows(layer.F, 2))
 
 
 class QuantisedAdd(nn.Module):

@@ -13,7 +13,8 @@ from torch import nn
 
 from edgelip.compress.stage import Record, Stage, StageConfig, Tools
 from edgelip.errors import StageError
-from edgelip.models.hypercomplex import PHMConv, divisor_message, factorise
+from edgelip.models.hypercomplex import CONVOLUTIONS, PHMLayer, phm_from_dense
+from edgelip.models.kronecker import divisor_message, factorise
 from edgelip.registry import nearest
 
 
@@ -53,9 +54,9 @@ def choose_layers(model: nn.Module, config: HypercomplexConfig) -> tuple[str, ..
     convs = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and module.groups == 1
+        if isinstance(module, CONVOLUTIONS) and module.groups == 1
     }
-    if any(isinstance(module, PHMConv) for module in model.modules()):
+    if any(isinstance(module, PHMLayer) for module in model.modules()):
         raise StageError("The model has PHM layers already; stage 'phm' applies once. Remove one of the two.")
     if config.layers is None:
         chosen = tuple(name for name, conv in convs.items() if pays(conv, config.n))
@@ -89,7 +90,7 @@ def pays(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, n: int) -> bool:
 def _replace(model: nn.Module, layers: Mapping[str, int], *, start: str) -> None:
     for name, n in layers.items():
         dense = model.get_submodule(name)
-        layer = PHMConv.like(dense, n=n, name=name)
+        layer = phm_from_dense(dense, n=n, name=name)
         if start == "nearest":
             factors, blocks = factorise(dense.weight, n)  # type: ignore[arg-type]
             # The nearest sum of n terms has less energy than the weight; the norm of the weight is kept.
@@ -99,5 +100,4 @@ def _replace(model: nn.Module, layers: Mapping[str, int], *, start: str) -> None
             layer.F.copy_(blocks * gain)
         if layer.bias is not None:
             layer.bias.copy_(dense.bias)  # type: ignore[arg-type]
-        folder, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(folder), leaf, layer)
+        model.set_submodule(name, layer)

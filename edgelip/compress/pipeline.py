@@ -14,8 +14,7 @@ from edgelip.compress import STAGES
 from edgelip.compress.stage import Stage, Tools
 from edgelip.errors import CheckpointError, StageError, UsageError
 from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model
-from edgelip.models.classifier import WordClassifier
-from edgelip.models.zoo import build_classifier
+from edgelip.models.zoo import Network, build_classifier
 from edgelip.recipe import explain
 from edgelip.registry import lookup
 
@@ -71,7 +70,7 @@ def apply_stage(parent: Checkpoint, stage: Stage, tools: Tools) -> Checkpoint:
     return checkpoint_from_model(model, grown)
 
 
-def model_from_checkpoint(checkpoint: Checkpoint) -> WordClassifier:
+def model_from_checkpoint(checkpoint: Checkpoint) -> Network:
     """The model of a checkpoint, in eval mode. Raises CheckpointError if its weights do not fit its description."""
     architecture = checkpoint.architecture
     try:
@@ -79,7 +78,7 @@ def model_from_checkpoint(checkpoint: Checkpoint) -> WordClassifier:
             architecture.backbone, num_words=len(architecture.words), options=architecture.options
         ).eval()
         for entry in architecture.stages:
-            if entry["stage"] != "train":
+            if entry["stage"] not in ("import", "train"):
                 model = stage_from_config(entry["config"]).restore(model, entry["record"])  # type: ignore[assignment]
     except (UsageError, LookupError, TypeError, AttributeError, ValueError) as error:
         detail = " ".join(str(error).split())

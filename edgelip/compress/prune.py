@@ -11,7 +11,7 @@ from torch import nn
 
 from edgelip.compress.stage import Record, Stage, StageConfig, Tools
 from edgelip.errors import StageError
-from edgelip.models.hypercomplex import PHMConv
+from edgelip.models.hypercomplex import PHMLayer
 from edgelip.registry import require
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -35,7 +35,7 @@ class Prune(Stage):
     config_model = PruneConfig
 
     def prepare(self, model: nn.Module, tools: Tools) -> tuple[nn.Module, Record]:
-        if any(isinstance(module, PHMConv) for module in model.modules()):
+        if any(isinstance(module, PHMLayer) for module in model.modules()):
             raise StageError("Stage 'prune' removes channels of dense layers; this model has PHM layers. Prune first.")
         before = _widths(model)
         torch_pruning = require("torch_pruning", extra="compress")

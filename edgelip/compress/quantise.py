@@ -14,9 +14,9 @@ from edgelip.compress.fake_quant import ActivationQuantiser, QuantisedAdd, Quant
 from edgelip.compress.stage import Record, Stage, StageConfig, Tools
 from edgelip.errors import StageError
 from edgelip.models.blocks import Add, fold_norms
-from edgelip.models.hypercomplex import PHMConv
+from edgelip.models.hypercomplex import PHMLayer
 
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, PHMConv)
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, PHMLayer)
 
 
 class QuantiseConfig(StageConfig):

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from edgelip.compress.fake_quant import ActivationQuantiser
 from edgelip.compress.stage import Record
 from edgelip.errors import StageError
-from edgelip.models.hypercomplex import PHMConv
+from edgelip.models.hypercomplex import PHMLayer
 from edgelip.registry import require
 
 HOOKS = "__nncf_hooks"  # the submodule that NNCF adds to a model
@@ -67,7 +67,7 @@ def restore(model: nn.Module, record: Mapping[str, Any]) -> nn.Module:
 
 def refuse_hypercomplex(model: nn.Module) -> None:
     """Raises StageError if NNCF would leave weights of the model in float."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, PHMConv)]
+    layers = [name for name, module in model.named_modules() if isinstance(module, PHMLayer)]
     if layers:
         raise StageError(
             f"NNCF leaves PHM weights in float32 ({len(layers)} layers, the first {layers[0]!r}): it quantises "

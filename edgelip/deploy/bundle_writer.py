@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgelip import __version__
-from edgelip.deploy.export import TOLERANCE, ExportedModel
+from edgelip.deploy.export import ExportedModel
 from edgelip.files import replace_folder
 from edgelip.models.checkpoint import Checkpoint
 
@@ -49,7 +49,7 @@ def write_bundle(
         "vocabulary": list(architecture.words),
         "clip": dict(architecture.clip),
         "models": [{"file": exported.file_name, "precision": exported.precision, "engines": list(engines)}],
-        "tolerance": {exported.precision: TOLERANCE[exported.precision]},
+        "tolerance": {exported.precision: exported.tolerance},
         "weights_sha256": checkpoint.sha256,
         "lineage": [{"stage": entry["stage"], "config": entry["config"]} for entry in architecture.stages],
         "ledger": dict(ledger),

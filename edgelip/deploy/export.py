@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +31,8 @@ from edgelip.runtime.check import scaled_difference
 # int8: the engine's integers equal torch's rounded floats but where a sum lies on the edge between two levels; such
 # single steps moved logits by 0.02 to 0.05 at most on trained nets (11 exports x 64 clips, rms up to 0.008).
 TOLERANCE = {"fp32": 1e-4, "int8-u8": 0.1}
+# A net whose logits are sums of large terms (untrained weights do that) rounds by more than 1e-4 whatever runs it.
+ROUNDING_FACTOR = 3.0  # times what float32 differs from float64 on the same clips, in torch
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class ExportedModel:
     precision: str
     logits_BV: np.ndarray  # what torch gives on these clips
     max_difference: float  # |difference| / max(1, |logit|)
+    tolerance: float  # the largest that was allowed
 
     @property
     def file_name(self) -> str:
@@ -49,8 +53,8 @@ class ExportedModel:
 def export_model(model: nn.Module, clips_B1THW: Tensor, *, metadata: Mapping[str, str]) -> ExportedModel:
     """Write a classifier as ONNX: factors stored, int8 as int8, names short. clips: network inputs to compare on.
 
-    Raises GoalMissed if ONNX Runtime's logits on `clips` are further from torch's than TOLERANCE, MissingError without
-    ONNX Runtime.
+    Raises GoalMissed if ONNX Runtime's logits on `clips` are further from torch's than TOLERANCE and, for a float file,
+    than ROUNDING_FACTOR times torch's own rounding; MissingError without ONNX Runtime.
     """
     running = running_form(model)
     quantised = any(isinstance(module, FixedQuantiser) for module in running.model.modules())
@@ -67,13 +71,23 @@ def export_model(model: nn.Module, clips_B1THW: Tensor, *, metadata: Mapping[str
     with torch.no_grad():
         logits = model.eval()(clips_B1THW).numpy()
     difference = float(scaled_difference(_engine_logits(content, clips_B1THW.numpy()), logits).max())
-    if not difference <= TOLERANCE[precision]:
+    tolerance = TOLERANCE[precision]
+    if tolerance < difference < float("inf") and precision == "fp32":
+        tolerance = max(tolerance, ROUNDING_FACTOR * _rounding(model, clips_B1THW, logits))
+    if not difference <= tolerance:
         raise GoalMissed(
             f"The export of {metadata.get('variant', 'the model')} ({precision}) does not compute what torch computes: "
-            f"max |difference| {difference:.1e} on {len(logits)} clips, limit {TOLERANCE[precision]:g}. Nothing was "
+            f"max |difference| {difference:.1e} on {len(logits)} clips, limit {tolerance:.2g}. Nothing was "
             "written; try another version of onnxruntime or torch."
         )
-    return ExportedModel(content, precision, logits, difference)
+    return ExportedModel(content, precision, logits, difference, tolerance)
+
+
+@torch.no_grad()
+def _rounding(model: nn.Module, clips_B1THW: Tensor, logits_BV: np.ndarray) -> float:
+    """How far torch's float32 logits lie from those in float64: max |difference| / max(1, |logit|)."""
+    exact_BV = deepcopy(model).double()(clips_B1THW.double()).numpy()
+    return float(scaled_difference(logits_BV, exact_BV).max())
 
 
 def _engine_logits(content: bytes, clips_B1THW: np.ndarray) -> np.ndarray:

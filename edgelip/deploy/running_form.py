@@ -19,17 +19,18 @@ from edgelip.compress.fake_quant import (
     unrounded_weight,
 )
 from edgelip.compress.toolkit_quantise import is_toolkit_model, take_over
+from edgelip.errors import UsageError
 from edgelip.models.blocks import fold_norms
-from edgelip.models.hypercomplex import PHMConv
-
-DENSE = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+from edgelip.models.hypercomplex import PHMLayer, dense_like
+from edgelip.models.transformer import drop_unused_rows
 
 
 @dataclass(frozen=True)
 class StoredWeight:
     """One weight as the file holds it.
 
-    factors (n, n, n) and blocks (n, out/n, in/n, *kernel): the layer is PHM; row_scale (out,): a folded normalisation.
+    factors (n, n, n), or fewer columns, and blocks (n, out/n, in/n, *kernel): the layer is PHM.
+    row_scale (out,): a folded normalisation.
     weight_scales (out,): the weight that runs is int8; block_scales (n, out/n): the stored blocks are int8.
     bias_scales (out,): the bias is stored as int32.
     """
@@ -55,6 +56,7 @@ def running_form(model: nn.Module) -> RunningForm:
     """Fold norms and PHM factors of a copy of `model`. Quantisers of activations stay; weights hold rounded values."""
     model = deepcopy(model).eval()
     fold_norms(model)
+    drop_unused_rows(model)
     stored: dict[str, StoredWeight] = {}
     if is_toolkit_model(model):
         stored = {name: StoredWeight(weight_scales=_array(scales)) for name, scales in take_over(model).items()}
@@ -63,18 +65,22 @@ def running_form(model: nn.Module) -> RunningForm:
         path = f"{name}.layer"
         stored[f"{path}.weight"] = _stored_quantised(module)
         weight, bias = module.running_parameters()
-        _set(model, name, nn.Sequential())
+        model.set_submodule(name, nn.Sequential())
         model.get_submodule(name).add_module("input", module.input)
-        model.get_submodule(name).add_module("layer", _dense_layer(module.layer, weight, bias))
+        model.get_submodule(name).add_module("layer", dense_like(module.layer, weight, bias))
     for name, module in list(model.named_modules()):
-        if isinstance(module, PHMConv):
+        if isinstance(module, PHMLayer):
+            if module.bnd is not None:
+                raise UsageError(
+                    f"{name} takes a word-boundary indicator; a bundle takes clips only. Export a model without it."
+                )
             stored[f"{name}.weight"] = StoredWeight(
-                factors=_array(module.A), blocks=_array(module.F), row_scale=_array(module.row_scale)
+                factors=_array(module.used_factors()), blocks=_array(module.F), row_scale=_array(module.row_scale)
             )
-            _set(model, name, _dense_layer(module, module.dense_weight(), module.bias))
+            model.set_submodule(name, dense_like(module, module.dense_weight(), module.bias))
     for name, module in list(model.named_modules()):
         if isinstance(module, ActivationQuantiser):
-            _set(model, name, FixedQuantiser(module))
+            model.set_submodule(name, FixedQuantiser(module))
     return RunningForm(model.requires_grad_(False), stored)
 
 
@@ -100,7 +106,7 @@ class FixedQuantiser(nn.Module):
 
 def _stored_quantised(module: QuantisedLayer) -> StoredWeight:
     layer: Any = module.layer
-    if not isinstance(layer, PHMConv):
+    if not isinstance(layer, PHMLayer):
         scales = row_scales(layer.weight, 1)
         # ONNX Runtime rounds the bias of a convolution by itself; a linear layer with a float bias it runs in float.
         whole = isinstance(layer, nn.Linear) and layer.bias is not None
@@ -108,37 +114,12 @@ def _stored_quantised(module: QuantisedLayer) -> StoredWeight:
             weight_scales=_array(scales), bias_scales=_array(scales * module.input.scale) if whole else None
         )
     return StoredWeight(
-        factors=_array(layer.A),
+        factors=_array(layer.used_factors()),
         blocks=_array(fake_quantise_rows(layer.F, 2)),  # rounded by torch, so that the file holds its levels
         row_scale=_array(layer.row_scale),
         weight_scales=_array(row_scales(unrounded_weight(layer), 1)),
         block_scales=_array(row_scales(layer.F, 2)),
     )
-
-
-def _dense_layer(layer: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
-    """A plain convolution or linear layer of the same geometry with `weight` and `bias`."""
-    if isinstance(layer, nn.Linear):
-        dense: Any = nn.Linear(layer.in_features, layer.out_features, bias=bias is not None)
-    else:
-        dense = DENSE[weight.ndim - 2](
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            bias=bias is not None,
-        )
-    dense.weight.copy_(weight)
-    if bias is not None:
-        dense.bias.copy_(bias)
-    return dense  # type: ignore[no-any-return]
-
-
-def _set(model: nn.Module, name: str, module: nn.Module) -> None:
-    folder, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(folder), leaf, module)
 
 
 def _array(tensor: Tensor | None) -> Any:

@@ -71,10 +71,10 @@ class _Writer:
         self.nodes[-1].output[0] = name
 
     def build(self, weight: StoredWeight, shape: tuple[int, ...]) -> str:
-        """Nodes that give the dense float weight from factors; mirrors edgelip.models.hypercomplex.fold."""
+        """Nodes that give the dense float weight from factors; mirrors edgelip.models.kronecker.fold."""
         assert weight.factors is not None
         assert weight.blocks is not None
-        n = len(weight.factors)
+        n, rows, columns = weight.factors.shape
         height, width = weight.blocks.shape[1:3]
         flat = weight.blocks.reshape(n, -1)
         if weight.block_scales is None:
@@ -85,9 +85,9 @@ class _Writer:
             whole = self.node("Cast", [self.constant("F", levels.reshape(n, height, -1))], to=TensorProto.FLOAT)
             real = self.node("Mul", [whole, self.constant("Fs", weight.block_scales[..., None])])
             blocks = self.node("Reshape", [real, self.constant("flat", np.array([n, -1]))])
-        rows = self.constant("A", weight.factors.reshape(n, n * n).T)
-        products = self.node("MatMul", [rows, blocks])
-        grid = self.node("Reshape", [products, self.constant("grid", np.array([n, n, height, width, -1]))])
+        factors = self.constant("A", weight.factors.reshape(n, rows * columns).T)
+        products = self.node("MatMul", [factors, blocks])
+        grid = self.node("Reshape", [products, self.constant("grid", np.array([rows, columns, height, width, -1]))])
         turned = self.node("Transpose", [grid], perm=[0, 2, 1, 3, 4])
         value = self.node("Reshape", [turned, self.constant("shape", np.array(shape))])
         if weight.row_scale is None:

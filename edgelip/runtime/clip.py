@@ -12,6 +12,8 @@ import numpy as np
 
 from edgelip.runtime.errors import ClipError
 
+SAMPLES_PER_FRAME = 640  # of audio: 16 kHz at 25 feature frames a second
+_AUDIO_FPS = 25.0
 _FIELDS = ("kind", "timing", "frames", "fps", "roi_px", "pool", "crop_px", "mean", "std")
 
 
@@ -22,6 +24,8 @@ class ClipSpec:
     An ROI is averaged over `pool` x `pool` pixels (rounded half up to uint8), cropped in the middle to
     `crop_px // pool` pixels a side, then normalised: (grey / 255 - mean) / std.
     timing: "window" takes the `frames` frames around the word; "span" resamples the word's own frames to `frames`.
+    kind: "audio" takes normalised waveforms at 16 kHz instead, `frames` feature frames of 640 samples; the fields about
+    pixels mean nothing then.
     """
 
     kind: str = "video"
@@ -35,8 +39,8 @@ class ClipSpec:
     std: float = 0.165
 
     def __post_init__(self) -> None:
-        if self.kind != "video":
-            raise ClipError(f"clip kind is {self.kind!r}; this version reads 'video' only.")
+        if self.kind not in ("video", "audio"):
+            raise ClipError(f"clip kind is {self.kind!r}; expected 'video' or 'audio'.")
         if self.timing not in ("window", "span"):
             raise ClipError(f"clip timing is {self.timing!r}; expected 'window' or 'span'.")
         for name, low, high in (("frames", 1, 1000), ("roi_px", 8, 1024), ("pool", 1, 16), ("crop_px", 8, 1024)):
@@ -51,6 +55,11 @@ class ClipSpec:
         if not (0 < self.fps <= 1000 and self.std > 0 and 0 <= self.mean <= 1):
             raise ClipError(
                 f"clip fps {self.fps}, mean {self.mean}, std {self.std}; expected fps, std above 0, mean from 0 to 1."
+            )
+        if self.kind == "audio" and (self.timing != "window" or self.fps != _AUDIO_FPS):
+            raise ClipError(
+                f"clip timing {self.timing!r}, fps {self.fps} of kind 'audio'; expected 'window' and {_AUDIO_FPS:g}, "
+                f"feature frames of {SAMPLES_PER_FRAME} samples at 16 kHz."
             )
 
     @property
@@ -98,11 +107,21 @@ def fit_span(frames_THW: np.ndarray, num_frames: int) -> np.ndarray:
     return np.clip(np.floor(mixed + 0.5), 0, 255).astype(np.uint8)
 
 
+def require_video(spec: ClipSpec) -> None:
+    """Raises ClipError if the classifier hears instead of sees."""
+    if spec.kind != "video":
+        raise ClipError(
+            f"the classifier takes {spec.kind}, not frames; expected normalised waveforms, float32 (B, 1, samples) at "
+            "16 kHz. Give them as .npy with `edgelip predict CHECKPOINT WAVEFORMS.npy --normalised`."
+        )
+
+
 def network_input(frames_BTHW: np.ndarray, spec: ClipSpec) -> np.ndarray:
     """Float32 (B, 1, T, h, w) from uint8 ROIs (B, T, roi_px, roi_px) or stored frames (B, T, stored_px, stored_px).
 
-    Raises ClipError on another dtype, frame count or size.
+    Raises ClipError on another dtype, frame count or size, and for a classifier of audio.
     """
+    require_video(spec)
     frames_BTHW = np.asarray(frames_BTHW)
     expected = f"uint8 (B, {spec.frames}, {spec.roi_px}, {spec.roi_px})"
     if spec.pool > 1:

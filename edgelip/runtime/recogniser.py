@@ -6,7 +6,7 @@ Axes: B clips, T frames, H rows, W columns, V words.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -62,7 +62,16 @@ class Recogniser:
         for start in range(0, max(1, len(frames_BTHW)), batch):  # at least once, so that no clips are checked too
             clips_B1THW = network_input(frames_BTHW[start : start + batch], spec)
             if len(clips_B1THW):
-                scores_BV[start : start + batch] = self._scores(clips_B1THW)
+                scores_BV[start : start + batch] = self.scores(clips_B1THW)
+        return scores_BV
+
+    def scores(self, clips_B1THW: np.ndarray) -> np.ndarray:
+        """Scores float32 (B, V) of network inputs. Raises BundleError if the model gives no finite scores."""
+        scores_BV = self.engine.infer(clips_B1THW)
+        wanted = (len(clips_B1THW), len(self.bundle.manifest.vocabulary))
+        if scores_BV.shape != wanted or not np.isfinite(scores_BV).all():
+            got = f"shape {scores_BV.shape}" if scores_BV.shape != wanted else "scores that are not finite"
+            raise BundleError(f"{self.bundle.name}: {self.model.path.name} gives {got}; expected finite {wanted}.")
         return scores_BV
 
     def predict(self, frames_BTHW: np.ndarray, batch: int = 16, *, top: int = 3) -> List[Prediction]:
@@ -70,13 +79,8 @@ class Recogniser:
         return [self.prediction_from_logits(row_V, top=top) for row_V in self.logits(frames_BTHW, batch)]
 
     def prediction_from_logits(self, logits_V: np.ndarray, *, top: int = 3) -> Prediction:
-        """Softmax of one clip's scores; words of equal score stand in vocabulary order."""
-        exponents_V = np.exp(logits_V.astype(np.float64) - float(logits_V.max()))
-        probabilities_V = exponents_V / exponents_V.sum()
-        order = np.argsort(-probabilities_V, kind="stable")[: max(1, top)]
-        words = self.bundle.manifest.vocabulary
-        ranking = tuple((words[index], float(probabilities_V[index])) for index in order)
-        return Prediction(ranking[0][0], ranking[0][1], ranking)
+        """The words of one clip's scores."""
+        return prediction_from_logits(logits_V, self.bundle.manifest.vocabulary, top=top)
 
     def close(self) -> None:
         self.engine.close()
@@ -87,10 +91,11 @@ class Recogniser:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _scores(self, clips_B1THW: np.ndarray) -> np.ndarray:
-        scores_BV = self.engine.infer(clips_B1THW)
-        wanted = (len(clips_B1THW), len(self.bundle.manifest.vocabulary))
-        if scores_BV.shape != wanted or not np.isfinite(scores_BV).all():
-            got = f"shape {scores_BV.shape}" if scores_BV.shape != wanted else "scores that are not finite"
-            raise BundleError(f"{self.bundle.name}: {self.model.path.name} gives {got}; expected finite {wanted}.")
-        return scores_BV
+
+def prediction_from_logits(logits_V: np.ndarray, words: Sequence[str], *, top: int = 3) -> Prediction:
+    """Softmax of one clip's scores; words of equal score stand in the order of `words`."""
+    exponents_V = np.exp(logits_V.astype(np.float64) - float(logits_V.max()))
+    probabilities_V = exponents_V / exponents_V.sum()
+    order = np.argsort(-probabilities_V, kind="stable")[: max(1, top)]
+    ranking = tuple((words[index], float(probabilities_V[index])) for index in order)
+    return Prediction(ranking[0][0], ranking[0][1], ranking)

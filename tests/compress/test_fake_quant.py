@@ -19,7 +19,8 @@ from edgelip.compress.fake_quant import (
 from edgelip.compress.pipeline import stage_from_config
 from edgelip.compress.quantise import calibrate, insert_quantisers
 from edgelip.errors import StageError
-from edgelip.models.hypercomplex import PHMConv, fold
+from edgelip.models.hypercomplex import PHMConv, phm_from_dense
+from edgelip.models.kronecker import fold
 
 
 @given(
@@ -124,7 +125,7 @@ def test_the_bias_is_rounded_once_the_range_is_known_and_gradients_pass() -> Non
 
 def test_gradients_reach_the_factors_of_a_phm_layer() -> None:
     torch.manual_seed(0)
-    phm = PHMConv.like(nn.Conv2d(8, 16, 3), n=4, name="x")
+    phm = phm_from_dense(nn.Conv2d(8, 16, 3), n=4)
     phm.row_scale = torch.rand(16) + 0.5
     layer = QuantisedLayer(phm)
     layer.input.scale.fill_(0.05)

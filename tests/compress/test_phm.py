@@ -12,7 +12,8 @@ from torch import nn
 from edgelip.compress.phm import pays
 from edgelip.compress.pipeline import stage_from_config
 from edgelip.errors import StageError
-from edgelip.models.hypercomplex import PHMConv, fold
+from edgelip.models.hypercomplex import PHMConv
+from edgelip.models.kronecker import fold
 
 
 def apply(**fields: Any) -> tuple[nn.Module, dict[str, Any]]:

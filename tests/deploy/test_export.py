@@ -18,7 +18,7 @@ from edgelip.deploy import export as export_module
 from edgelip.deploy.export import TOLERANCE, ExportedModel, export_model
 from edgelip.deploy.running_form import running_form
 from edgelip.errors import GoalMissed
-from edgelip.models.classifier import WordClassifier
+from edgelip.models.classifier import ClipNetwork
 from edgelip.models.hypercomplex import PHMConv
 from edgelip.runtime.check import scaled_difference
 
@@ -29,7 +29,7 @@ METADATA = {"variant": "tiny", "words": "\n".join(WORDS)}
 
 @dataclass(frozen=True)
 class Case:
-    model: WordClassifier
+    model: ClipNetwork
     exported: ExportedModel
     path: Path
 

@@ -12,7 +12,7 @@ from edgelip.compress.fake_quant import fake_quantise_rows, row_scales
 from edgelip.deploy.onnx_graph import constants_to_initialisers, share_initialisers, shorten_names
 from edgelip.deploy.running_form import StoredWeight
 from edgelip.deploy.stored_form import store_weights
-from edgelip.models.hypercomplex import fold
+from edgelip.models.kronecker import fold
 
 
 def run(model: onnx.ModelProto) -> np.ndarray:

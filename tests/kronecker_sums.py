@@ -1,0 +1,13 @@
+"""The weight of a PHM layer by its definition."""
+
+from __future__ import annotations
+
+import torch
+
+
+def kron_sum(factors: torch.Tensor, blocks: torch.Tensor) -> torch.Tensor:
+    """The definition, position by position of the kernel."""
+    n, height, width, *kernel = blocks.shape
+    flat = blocks.reshape(n, height, width, -1)
+    positions = [sum(torch.kron(factors[m], flat[m, :, :, k]) for m in range(n)) for k in range(flat.shape[-1])]
+    return torch.stack(positions, dim=-1).reshape(n * height, n * width, *kernel)  # type: ignore[arg-type]
