@@ -82,6 +82,7 @@ class ModelSection(Strict):
 class TrainSection(Strict):
     """Training of the dense classifier. Distances are in pixels and frames of the network's input."""
 
+    start: Path | None = None  # checkpoint to go on from, with its model, words and optimiser state; none starts afresh
     seed: int = 0
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"  # auto: bf16 where the processor multiplies in it
     epochs: int = Field(ge=1)

@@ -41,6 +41,7 @@ def export_recipe(
         if _is_done(folder, plan):
             progress.say(f"Nothing to do: {folder} holds what {recipe_path} asks for.")
         else:
+            workshop.refuse_unbundled()
             workshop.rehearse()
             _make(workshop, plan, command=command)
         return _result(folder, as_json=as_json)

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgelip.cli.export import output_folder, workspace
+from edgelip.errors import UsageError
 from edgelip.progress import Progress
 from edgelip.recipe import load_recipe
 
 
-def train_recipe(recipe_path: Path, *, overrides: Sequence[str], out: Path | None, as_json: bool) -> str:
-    """Train the dense classifier, or find it trained. Returns where it is and its validation accuracy."""
+def train_recipe(
+    recipe_path: Path, *, overrides: Sequence[str], out: Path | None, as_json: bool, start: Path | None = None
+) -> str:
+    """Train the dense classifier, or find it trained. Returns where it is and its validation accuracy.
+
+    start: checkpoint to go on from, short for `train.start` in the recipe. Raises UsageError if both are given.
+    """
+    if start is not None:
+        if any(item.partition("=")[0].strip() == "train.start" for item in overrides):
+            raise UsageError(f"--from {start} and --set train.start both name a checkpoint to go on from; give one.")
+        overrides = [*overrides, f"train.start={json.dumps(str(start))}"]
     recipe = load_recipe(recipe_path, overrides=overrides)
     progress = Progress()
     with workspace(output_folder(recipe, out)) as folder:

@@ -6,7 +6,8 @@ This is where training and measuring are handed to the floors below that may not
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from edgelip.cache import Cache, step_key
+from edgelip.cli.bundling import bundle_from_checkpoint, engines_for, refuse_unbundled
 from edgelip.cli.clip_source import ClipSource
+from edgelip.cli.start import Start, read_start
 from edgelip.compress import STAGES
-from edgelip.compress.pipeline import apply_stage, model_from_checkpoint, rehearse, stages_from_configs
+from edgelip.compress.pipeline import apply_stage, rehearse, stages_from_configs
 from edgelip.compress.stage import FineTuning, Stage, Tools
 from edgelip.errors import RecipeError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import (
     Architecture,
     Checkpoint,
+    OptimiserState,
     checkpoint_from_model,
     load_checkpoint,
     save_checkpoint,
 )
 from edgelip.models.zoo import build_classifier
 from edgelip.progress import Progress
-from edgelip.recipe import Recipe, TrainSection
+from edgelip.recipe import Recipe
 from edgelip.runtime.clip import network_input
 from edgelip.runtime.engines.engine import engine_class
 
@@ -53,19 +57,31 @@ class Workshop:
         }
 
     @cached_property
+    def start(self) -> Start | None:
+        """What training goes on from. Raises CheckpointError or RecipeError if that cannot be."""
+        return read_start(self.recipe, self.clips.words, self.spec)
+
+    def lineage(self, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+        """All that leads to a variant: the stages of the start, then its own."""
+        return (*(self.start.stages if self.start else ()), *stages)
+
+    @cached_property
+    def _train_config(self) -> dict[str, Any]:
+        """The section without the path of the start: what counts is what lies there."""
+        return self.recipe.train.model_dump(mode="json", exclude={"start"})
+
+    @cached_property
     def trained_key(self) -> str:
-        config = {
-            "train": self.recipe.train.model_dump(mode="json"),
-            "model": self.recipe.model.model_dump(mode="json"),
-            "words": self.clips.words,
-        }
-        return step_key(
-            "train",
-            config,
-            sources=["train", "models"],
-            inputs=[self.clips.key("train"), self.clips.key("val")],
-            packages=(*NUMERIC_PACKAGES, "lightning"),
-        )
+        sources, packages = ["train", "models"], [*NUMERIC_PACKAGES, "lightning"]
+        inputs = [self.clips.key("train"), self.clips.key("val")]
+        config = {"train": self._train_config, "words": self.clips.words}
+        if self.start is None:
+            config["model"] = self.recipe.model.model_dump(mode="json")
+        else:
+            sources.append("compress")
+            packages += ["torch-pruning", "nncf"]
+            inputs.append(self.start.key)
+        return step_key("train", config, sources=sources, inputs=inputs, packages=packages)
 
     def stage_key(self, stages: Sequence[Stage]) -> str:
         """Key of the checkpoint after `stages`."""
@@ -78,7 +94,7 @@ class Workshop:
             sources += ["compress/fake_quant.py", "compress/toolkit_quantise.py"]
         return step_key(
             stage.name,
-            {"stage": stage.config.model_dump(mode="json"), "train": self.recipe.train.model_dump(mode="json")},
+            {"stage": stage.config.model_dump(mode="json"), "train": self._train_config},
             sources=sources,
             inputs=[self.stage_key(stages[:-1])],
             packages=(*NUMERIC_PACKAGES, "lightning", "torch-pruning", "nncf"),
@@ -97,14 +113,33 @@ class Workshop:
         return load_checkpoint(done / CHECKPOINT)
 
     def _train(self, work: Path) -> Checkpoint:
-        section, model = self.recipe.train, self.recipe.model
-        fresh = build_classifier(
-            model.backbone, num_words=len(self.clips.words), options=model.options, seed=section.seed
+        """The trained classifier. It keeps no optimiser state: that of the last epoch is not of the best weights."""
+        section, start, model = self.recipe.train, self.start, self.recipe.model
+        if start is not None:
+            self.progress.say(start.line())
+        trained = self._fit(
+            self._untrained(),
+            work,
+            name="train dense" if start is None else "train on",
+            epochs=section.epochs,
+            rate=section.learning_rate,
+            train_norms=all(stage.trains_norms for stage in self.lineage(())),
+            optimiser=start.checkpoint.optimiser if start else None,
         )
-        trained = self._fit(fresh, work, name="train dense", epochs=section.epochs, rate=section.learning_rate)
-        entry = {"stage": "train", "config": section.model_dump(mode="json"), "record": {}}
-        architecture = Architecture(model.backbone, model.options, self.clips.words, self.spec.to_json(), (entry,))
-        return checkpoint_from_model(trained, architecture)
+        entry = {"stage": "train", "config": self._train_config, "record": start.record() if start else {}}
+        fresh = Architecture(model.backbone, model.options, self.clips.words, self.spec.to_json())
+        parent = start.checkpoint.architecture if start else fresh
+        grown = replace(parent, clip=fresh.clip, stages=(*parent.stages, entry))
+        return checkpoint_from_model(trained, grown)
+
+    def _untrained(self) -> nn.Module:
+        """The classifier that training begins with."""
+        if self.start is not None:
+            return self.start.model()
+        model = self.recipe.model
+        return build_classifier(
+            model.backbone, num_words=len(self.clips.words), options=model.options, seed=self.recipe.train.seed
+        )
 
     def _compress(self, stages: Sequence[Stage], work: Path) -> Checkpoint:
         parent = self.checkpoint(stages[:-1])
@@ -141,7 +176,9 @@ class Workshop:
         teacher: nn.Module | None = None,
         tuning: FineTuning | None = None,
         train_norms: bool = True,
+        optimiser: OptimiserState | None = None,
     ) -> nn.Module:
+        from edgelip.cli.schedule import schedule_from  # imports Lightning: only where something is trained
         from edgelip.train.fit import fit
         from edgelip.train.losses import Distillation
 
@@ -162,6 +199,7 @@ class Workshop:
             name=name,
             teacher=teacher,
             distillation=Distillation(tuning.distil_weight, tuning.temperature) if tuning else None,
+            optimiser=optimiser,
         )
         write_atomic(work / "history.json", json.dumps(result.history, indent=1) + "\n")
         return result.model
@@ -171,18 +209,21 @@ class Workshop:
         engine = self.recipe.bench.engine
         engine_class(engine)
         for name, stages in self.variants.items():
-            if engine not in _engines_for(stages):
+            engines = engines_for(self.lineage(stages))
+            if engine not in engines:
                 raise RecipeError(
                     f"bench.engine {engine!r} does not take the int8 file of variant {name!r}; "
-                    f"it takes {', '.join(_engines_for(stages))}. Choose that, or leave the variant out."
+                    f"it takes {', '.join(engines)}. Choose that, or leave the variant out."
                 )
+            if self.start is not None:
+                self.start.check_follows(name, stages)
             if stages and self.cache.finished(self.stage_key(stages)) is None:
-                model = self.recipe.model
-                untrained = build_classifier(
-                    model.backbone, num_words=len(self.clips.words), options=model.options
-                ).eval()
                 side, frames = self.spec.input_px, self.spec.frames
-                rehearse(untrained, stages, torch.zeros(1, 1, frames, side, side))
+                rehearse(self._untrained().eval(), stages, torch.zeros(1, 1, frames, side, side))
+
+    def refuse_unbundled(self) -> None:
+        """Raises UsageError, before anything is trained, for a network that no bundle can hold."""
+        refuse_unbundled(self._untrained(), self.spec, name=f"model {self.recipe.model.backbone!r}")
 
     def bundle_key(self, variant: str) -> str:
         config = {"variant": variant, "check_clips": self.recipe.bench.check_clips, "engine": self.recipe.bench.engine}
@@ -207,91 +248,7 @@ class Workshop:
         return done / variant
 
     def _write_bundle(self, variant: str, checkpoint: Checkpoint, folder: Path) -> None:
-        from edgelip.deploy.bundle_writer import write_bundle
-        from edgelip.deploy.export import export_model
-        from edgelip.models.census import count_macs, count_parameters
-
         store = self.clips.store("val")
         chosen = np.unique(np.linspace(0, len(store) - 1, self.recipe.bench.check_clips).astype(int))
-        frames = np.asarray(store.frames[chosen])
-        clips = torch.from_numpy(network_input(frames, self.spec))
-        model = model_from_checkpoint(checkpoint)
-        exported = export_model(model, clips, metadata=self._metadata(variant, checkpoint))
-        ledger = {
-            "parameters": count_parameters(model),
-            "macs": count_macs(model, clips),
-            "method": method_of(self.variants[variant]),
-            "phm_n": next((stage.config.n for stage in self.variants[variant] if stage.name == "phm"), None),
-            "data": self.clips.train_line(),
-        }
-        write_bundle(
-            folder,
-            name=variant,
-            exported=exported,
-            engines=_engines_for(self.variants[variant]),
-            checkpoint=checkpoint,
-            frames_BTHW=frames,
-            ledger=ledger,
-        )
-
-    def _metadata(self, variant: str, checkpoint: Checkpoint) -> Mapping[str, str]:
-        return {
-            "schema_version": "1",
-            "variant": variant,
-            "recipe": self.recipe.name,
-            "words": "\n".join(self.clips.words),
-            "clip": json.dumps(self.spec.to_json(), sort_keys=True),
-            "weights_sha256": checkpoint.sha256,
-        }
-
-
-def _engines_for(stages: Sequence[Stage]) -> list[str]:
-    """Engines that run a variant as it is meant: OpenVINO would run stored int8 factors in float."""
-    return ["ort"] if any(stage.phase == "numerics" for stage in stages) else ["ort", "openvino"]
-
-
-def method_of(stages: Sequence[Stage]) -> str:
-    """A variant's stages in words, as the table shows them."""
-    words = []
-    for stage in stages:
-        if stage.name == "prune":
-            words.append(f"pruned {stage.config.pruning_ratio:.0%}")
-        elif stage.name == "phm":
-            words.append(f"PHM n={stage.config.n}")
-        elif stage.name == "qat":
-            words.append("int8 QAT" + (" (NNCF)" if stage.config.backend == "nncf" else ""))
-        else:
-            words.append(stage.name)
-    return " + ".join(words) or "dense fp32"
-
-
-def schedule_from(
-    section: TrainSection, *, epochs: int, rate: float, train_norms: bool = True, clips_per_epoch: int | None = None
-) -> Any:
-    """The training schedule of a recipe, with the length and rate of one step."""
-    from edgelip.train.augment import Augmentation
-    from edgelip.train.fit import fast_precision
-    from edgelip.train.module import Schedule
-
-    precision = fast_precision() if section.precision == "auto" else section.precision
-    return Schedule(
-        epochs=epochs,
-        clips_per_epoch=clips_per_epoch,
-        batch_size=section.batch_size,
-        learning_rate=rate,
-        weight_decay=section.weight_decay,
-        warmup_fraction=section.warmup_fraction,
-        label_smoothing=section.label_smoothing,
-        mixup_alpha=section.mixup_alpha,
-        boundary_weight=section.boundary_weight,
-        seed=section.seed,
-        precision=precision if train_norms else "32-true",  # int8 rounding is trained in full precision
-        train_norms=train_norms,
-        augmentation=Augmentation(
-            flip=section.flip,
-            shift_frames=section.shift_frames,
-            time_mask_frames=section.time_mask_frames,
-            brightness=section.brightness,
-            random_crop=True,
-        ),
-    )
+        frames, data = np.asarray(store.frames[chosen]), self.clips.train_line()
+        bundle_from_checkpoint(folder, checkpoint, frames, name=variant, data=data, recipe=self.recipe.name)

@@ -31,6 +31,21 @@ def network_batch(
 
     Without augmentation it equals edgelip.runtime.clip.network_input. All draws come from `generator` (CPU).
     """
+    whole_B2 = torch.tensor([[0, frames_BTHW.shape[1] - 1]])
+    return varied_batch(frames_BTHW, whole_B2, spec, augmentation, generator)[0]
+
+
+def varied_batch(
+    frames_BTHW: Tensor,
+    boundaries_B2: Tensor,
+    spec: ClipSpec,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """The clips of `network_batch`, and where the word lies in them: boundaries move with a shift in time.
+
+    boundaries_B2: first and last frame of the word, inclusive; what a shift moves out of the clip ends at its edge.
+    """
     num_clips, num_frames = frames_BTHW.shape[:2]
     slack = spec.stored_px - spec.input_px
     corners = torch.full((num_clips, 2), slack // 2)
@@ -45,21 +60,23 @@ def network_batch(
         flipped = torch.rand(num_clips, generator=generator) < 0.5
         clips = torch.where(flipped.to(clips.device)[:, None, None, None], clips.flip(-1), clips)
     if augmentation.shift_frames:
-        clips = _shift(clips, augmentation.shift_frames, generator)
+        most = augmentation.shift_frames
+        offset_B1 = torch.randint(-most, most + 1, (num_clips, 1), generator=generator)
+        clips = _shift(clips, offset_B1)
+        boundaries_B2 = (boundaries_B2 - offset_B1.to(boundaries_B2.device)).clamp(0, num_frames - 1)
     if augmentation.brightness:
         gain = 1 + augmentation.brightness * (2 * torch.rand(num_clips, 1, 1, 1, generator=generator) - 1)
         offset = augmentation.brightness * (2 * torch.rand(num_clips, 1, 1, 1, generator=generator) - 1)
         clips = clips * gain.to(clips.device) + offset.to(clips.device)
     if augmentation.time_mask_frames:
         clips = _mask_time(clips, augmentation.time_mask_frames, num_frames, generator)
-    return clips[:, None]
+    return clips[:, None], boundaries_B2
 
 
-def _shift(clips: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Move each clip by up to `most` frames, repeating its first or last frame."""
+def _shift(clips: Tensor, offset_B1: Tensor) -> Tensor:
+    """Frame t of each clip becomes its frame t + offset, the first or last one beyond its ends."""
     num_clips, num_frames = clips.shape[:2]
-    offset = torch.randint(-most, most + 1, (num_clips, 1), generator=generator)
-    source = (torch.arange(num_frames) + offset).clamp(0, num_frames - 1).to(clips.device)
+    source = (torch.arange(num_frames) + offset_B1).clamp(0, num_frames - 1).to(clips.device)
     return clips[torch.arange(num_clips, device=clips.device)[:, None], source]
 
 

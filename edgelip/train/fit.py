@@ -18,9 +18,11 @@ from torch import nn
 
 from edgelip.data.store import Store
 from edgelip.files import writing
+from edgelip.models.checkpoint import OptimiserState
 from edgelip.progress import Progress, Task
 from edgelip.runtime.clip import ClipSpec
 from edgelip.train.feed import loader
+from edgelip.train.freezing import FreezeParts, Freezing
 from edgelip.train.losses import Distillation
 from edgelip.train.module import Schedule, WordTask
 
@@ -48,17 +50,24 @@ def fit(
     name: str,
     teacher: nn.Module | None = None,
     distillation: Distillation | None = None,
+    freezing: Freezing | None = None,
+    optimiser: OptimiserState | None = None,
 ) -> FitResult:
     """Train a copy of `model` and return it with the weights of its best epoch on `val`.
 
     After each epoch the whole state is written to `workspace`; called again after a kill, the run goes on from there
     and ends with the same weights as an unbroken one. Raises MissingError if the state cannot be written.
+    freezing: parts that stay as they are, for good or for the first epochs; UsageError if they do not fit the model.
+    optimiser: state that AdamW goes on from; none starts it afresh. CheckpointError if it is that of another model.
     """
     batches = loader(
         train, batch_size=schedule.batch_size, seed=schedule.seed, clips_per_epoch=schedule.clips_per_epoch
     )
     model = channels_last(deepcopy(model)).train()  # Lightning leaves modules in the mode they come in
+    freezer = None if freezing is None else FreezeParts(model, freezing, epochs=schedule.epochs)
     teacher = None if teacher is None else channels_last(deepcopy(teacher))
+    state = workspace / STATE_FILE
+    resumed = str(state) if state.is_file() else None
     task = WordTask(
         model,
         spec=spec,
@@ -66,8 +75,8 @@ def fit(
         num_steps=len(batches) * schedule.epochs,
         teacher=teacher,
         distillation=distillation,
+        optimiser=optimiser if resumed is None else None,  # the state of the killed run holds what became of it
     )
-    state = workspace / STATE_FILE
     total = schedule.epochs * len(batches) * schedule.batch_size
     with _quiet(), progress.task(name, total=total, unit="clips") as bar:
         keeper = _Keeper(state, bar, freeze_norms=not schedule.train_norms)
@@ -76,7 +85,7 @@ def fit(
             accelerator="auto",
             devices=1,
             precision=schedule.precision,
-            callbacks=[keeper],
+            callbacks=[keeper] if freezer is None else [freezer, keeper],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -85,7 +94,6 @@ def fit(
             gradient_clip_val=5.0,
             default_root_dir=workspace,
         )
-        resumed = str(state) if state.is_file() else None
         try:
             trainer.fit(
                 task,
@@ -97,6 +105,8 @@ def fit(
         except SystemExit as error:  # Lightning turns Ctrl-C into exit code 1 and ignores the next
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from error
+    if freezer is not None:
+        freezer.release()
     model.load_state_dict(keeper.best_weights)
     return FitResult(model.cpu().eval(), keeper.best_top1, tuple(keeper.history))
 

@@ -10,8 +10,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
+from edgelip.errors import CheckpointError
+from edgelip.models.checkpoint import OptimiserState
+from edgelip.models.classifier import inside_word
 from edgelip.runtime.clip import ClipSpec
-from edgelip.train.augment import Augmentation, network_batch
+from edgelip.train.augment import Augmentation, varied_batch
 from edgelip.train.feed import Batch
 from edgelip.train.losses import Distillation, mixed_pairs, word_loss
 
@@ -36,7 +39,12 @@ class Schedule:
 
 
 class WordTask(pl.LightningModule):
-    """Trains `model` on stored clips. With a teacher, distils from it on the same augmented clips."""
+    """Trains `model` on stored clips. With a teacher, distils from it on the same augmented clips.
+
+    optimiser: state that AdamW goes on from, with its beta1, beta2 and eps; rate and decay are the schedule's.
+    A network whose `boundary` is true is told which frames are the word's. Of two mixed clips it is told the first's,
+    as in Ma et al. 2022.
+    """
 
     def __init__(
         self,
@@ -47,12 +55,14 @@ class WordTask(pl.LightningModule):
         num_steps: int,
         teacher: nn.Module | None = None,
         distillation: Distillation | None = None,
+        optimiser: OptimiserState | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.spec, self.schedule, self.num_steps = spec, schedule, num_steps
         self.distillation = distillation
         self._teacher = (teacher,)  # in a tuple: not a sub-module, so neither saved nor trained
+        self._optimiser = optimiser
         self._correct = self._seen = 0
 
     def on_train_epoch_start(self) -> None:
@@ -66,18 +76,18 @@ class WordTask(pl.LightningModule):
         # Dropout draws from the global generator. A seed an epoch would not do: Lightning's loader draws from it too,
         # before the epoch starts in a resumed run and after it in an unbroken one.
         torch.manual_seed(seed + 1)
-        clips = network_batch(frames, self.spec, self.schedule.augmentation, draws)
+        clips, boundaries = varied_batch(frames, boundaries, self.spec, self.schedule.augmentation, draws)
         if self._teacher[0] is not None:
             with torch.no_grad():
-                teacher_logits = self._teacher[0](clips)
-            return self._loss(self.model(clips), labels, teacher_logits)
+                teacher_logits = _logits(self._teacher[0], clips, boundaries)
+            return self._loss(_logits(self.model, clips, boundaries), labels, teacher_logits)
         partner, share = None, 1.0
         if self.schedule.mixup_alpha > 0:
             share, partner = mixed_pairs(len(clips), self.schedule.mixup_alpha, draws)
             clips = share * clips + (1 - share) * clips[partner]
         weight = self.schedule.boundary_weight
         if not weight:
-            return self._mixed_loss(self.model(clips), labels, partner, share)
+            return self._mixed_loss(_logits(self.model, clips, boundaries), labels, partner, share)
         logits, word_logits = self.model.word_logits(clips, boundaries)  # type: ignore[operator]
         whole = self._mixed_loss(logits, labels, partner, share)
         return (1 - weight) * whole + weight * self._mixed_loss(word_logits, labels, partner, share)
@@ -96,9 +106,9 @@ class WordTask(pl.LightningModule):
         )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        frames, labels, _ = batch
-        clips = network_batch(frames, self.spec, Augmentation(), torch.Generator())
-        self._correct += int((self.model(clips).argmax(dim=1) == labels).sum())
+        frames, labels, boundaries = batch
+        clips, boundaries = varied_batch(frames, boundaries, self.spec, Augmentation(), torch.Generator())
+        self._correct += int((_logits(self.model, clips, boundaries).argmax(dim=1) == labels).sum())
         self._seen += len(labels)
 
     def on_validation_epoch_end(self) -> None:
@@ -113,6 +123,8 @@ class WordTask(pl.LightningModule):
             {"params": vectors, "weight_decay": 0.0},
         ]
         optimiser = torch.optim.AdamW(groups, lr=self.schedule.learning_rate)
+        if self._optimiser is not None:
+            _go_on_from(self._optimiser, optimiser, self.model)
         warmup = max(1, round(self.schedule.warmup_fraction * self.num_steps))
 
         def share(step: int) -> float:
@@ -122,3 +134,35 @@ class WordTask(pl.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _logits(network: nn.Module, clips_B1THW: Tensor, boundaries_B2: Tensor) -> Tensor:
+    """Logits (B, V). boundaries_B2: first and last frame of the word, inclusive, for networks that want them."""
+    if not getattr(network, "boundary", False):
+        return network(clips_B1THW)  # type: ignore[no-any-return]
+    inside_BT1 = inside_word(boundaries_B2, clips_B1THW.shape[2]).to(clips_B1THW.dtype)
+    return network(clips_B1THW, boundaries_BT1=inside_BT1)  # type: ignore[no-any-return]
+
+
+def _go_on_from(state: OptimiserState, optimiser: torch.optim.AdamW, model: nn.Module) -> None:
+    """Give AdamW, in place, the state of every parameter. Raises CheckpointError if it is that of another model."""
+    parameters = dict(model.named_parameters())
+    strange = sorted(state.first_moments.keys() ^ parameters.keys())
+    if strange:
+        raise CheckpointError(
+            f"The optimiser state is of {len(state.first_moments)} parameters and the model has {len(parameters)}; "
+            f"{strange[0]!r} is in one alone. Start from a checkpoint without optimiser state."
+        )
+    for name, parameter in parameters.items():
+        moments = {"exp_avg": state.first_moments[name], "exp_avg_sq": state.second_moments[name]}
+        if moments["exp_avg"].shape != parameter.shape:
+            raise CheckpointError(
+                f"The optimiser state of {name!r} has shape {tuple(moments['exp_avg'].shape)}; the parameter has "
+                f"{tuple(parameter.shape)}. Start from a checkpoint without optimiser state."
+            )
+        # Moments in the memory layout of the parameter: AdamW's kernels are fastest so.
+        optimiser.state[parameter] = {key: torch.empty_like(parameter).copy_(m) for key, m in moments.items()}
+        optimiser.state[parameter]["step"] = torch.tensor(float(state.step), dtype=torch.float32)
+    for group in optimiser.param_groups:
+        group["betas"] = (float(state.settings["beta1"]), float(state.settings["beta2"]))
+        group["eps"] = float(state.settings["eps"])

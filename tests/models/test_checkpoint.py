@@ -19,7 +19,7 @@ from tiny_models import compressed, dense_checkpoint
 from edgelip.compress.pipeline import model_from_checkpoint
 from edgelip.errors import CheckpointError
 from edgelip.models import checkpoint as module
-from edgelip.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_sha256
+from edgelip.models.checkpoint import Checkpoint, OptimiserState, load_checkpoint, save_checkpoint, weights_sha256
 
 DENSE = dense_checkpoint()
 
@@ -84,8 +84,8 @@ def test_a_missing_checkpoint_says_what_writes_one(tmp_path: Path) -> None:
 
 
 def test_a_newer_schema_is_named(tmp_path: Path) -> None:
-    text = one_line(write(tmp_path / "m", schema_version=2, anything_new={"x": 1}))
-    assert text.endswith("has checkpoint schema 2; this edgelip reads up to 1. Upgrade edgelip.")
+    text = one_line(write(tmp_path / "m", schema_version=3, anything_new={"x": 1}))
+    assert text.endswith("has checkpoint schema 3; this edgelip reads up to 2. Upgrade edgelip.")
 
 
 @pytest.mark.parametrize(
@@ -228,3 +228,171 @@ def test_loading_changes_no_tensor_of_the_checkpoint() -> None:
         for parameter in model.parameters():
             parameter.zero_()
     assert checkpoint.sha256 == before
+
+
+SETTINGS = {"lr": 3e-4, "weight_decay": 0.01, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+NAMES = ("head.bias", "head.weight")
+
+
+def moments(scale: float = 1.0) -> dict[str, torch.Tensor]:
+    return {
+        name: scale * (1.0 + torch.arange(DENSE.tensors[name].numel())).view_as(DENSE.tensors[name]) for name in NAMES
+    }
+
+
+def optimiser(**changes: Any) -> OptimiserState:
+    return replace(OptimiserState(7, moments(-0.5), moments(2.0), SETTINGS), **changes)
+
+
+def test_an_optimiser_comes_back_bit_by_bit_beside_the_weights(tmp_path: Path) -> None:
+    saved = Checkpoint(DENSE.architecture, DENSE.tensors, optimiser())
+    save_checkpoint(saved, tmp_path / "a")
+    loaded = load_checkpoint(tmp_path / "a")
+    assert loaded.architecture == DENSE.architecture
+    assert loaded.tensors.keys() == DENSE.tensors.keys()
+    assert loaded.sha256 == DENSE.sha256
+    assert loaded.optimiser is not None
+    assert (loaded.optimiser.step, loaded.optimiser.settings) == (7, SETTINGS)
+    for kind in ("first_moments", "second_moments"):
+        got, expected = getattr(loaded.optimiser, kind), getattr(optimiser(), kind)
+        assert weights_sha256(got) == weights_sha256(expected)
+    assert loaded.optimiser.sha256 == optimiser().sha256
+    save_checkpoint(loaded, tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_checkpoint_without_optimiser_is_the_file_it_was(tmp_path: Path) -> None:
+    save_checkpoint(DENSE, tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == save(
+        dict(DENSE.tensors), metadata={"edgelip": json.dumps(DENSE.architecture.to_json(), sort_keys=True)}
+    )
+    assert DENSE.architecture.to_json()["schema_version"] == 1
+    assert load_checkpoint(tmp_path / "a").optimiser is None
+
+
+def test_the_hash_of_an_optimiser_sees_step_settings_and_both_moments() -> None:
+    swapped = optimiser(first_moments=moments(2.0), second_moments=moments(1.0))
+    hashes = [
+        state.sha256
+        for state in (
+            optimiser(),
+            optimiser(step=8),
+            optimiser(settings={**SETTINGS, "lr": 1e-3}),
+            optimiser(first_moments=moments(1.0)),
+            optimiser(second_moments=moments(1.0)),
+            swapped,
+        )
+    ]
+    assert len(set(hashes)) == 6
+
+
+def refused(**changes: Any) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        Checkpoint(DENSE.architecture, DENSE.tensors, optimiser(**changes))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def changed(scale: float, name: str, tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {**moments(scale), name: tensor}
+
+
+def test_an_optimiser_that_does_not_fit_is_refused() -> None:
+    bias = torch.zeros(6)
+    assert refused(first_moments=changed(1, "head.x", bias)) == (
+        "the optimiser has one moment of 'head.x'; expected exp_avg and exp_avg_sq of each parameter."
+    )
+    both = {"first_moments": changed(1, "head.x", bias), "second_moments": changed(1, "head.x", bias)}
+    assert refused(**both) == "the optimiser has moments of 'head.x', which is no weight of the checkpoint."
+    both = {
+        "first_moments": changed(1, "head.bias", bias[:5]),
+        "second_moments": changed(1, "head.bias", bias[:5]),
+    }
+    assert refused(**both) == "the optimiser's moments of 'head.bias' are float32 (5,); the weight is float32 (6,)."
+    name = next(name for name in DENSE.tensors if name.endswith("num_batches_tracked"))
+    both = {kind: changed(1, name, torch.tensor(0.0)) for kind in ("first_moments", "second_moments")}
+    assert refused(**both).endswith("are float32 (); the weight is int64 ().")
+
+
+def test_moments_out_of_range_are_refused() -> None:
+    finite = "has numbers out of range; expected finite numbers"
+    nan, minus = torch.full((6,), float("nan")), -torch.ones(6)
+    assert refused(first_moments=changed(1, "head.bias", nan)) == f"the optimiser's exp_avg of 'head.bias' {finite}."
+    text = f"the optimiser's exp_avg_sq of 'head.bias' {finite} of at least 0, being means of squares."
+    assert refused(second_moments=changed(1, "head.bias", minus)) == text
+    assert refused(second_moments=changed(1, "head.bias", nan)) == text
+    assert refused(first_moments=changed(1, "head.bias", minus.double())) == (
+        "the optimiser's exp_avg of 'head.bias' is torch.float64; expected torch.float32."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"step": -1}, "optimiser: step: Input should be greater than or equal to 0 (got -1)."),
+        ({"step": 2**24 + 1}, "optimiser: step: Input should be less than or equal to 16777216"),
+        (
+            {"settings": {**SETTINGS, "momentum": 0.9}},
+            "optimiser: unknown key 'momentum' in [settings]. Known: lr, weigh",
+        ),
+        ({"settings": {"lr": 1e-3}}, "optimiser: key 'settings.weight_decay' is missing"),
+        ({"settings": {**SETTINGS, "beta2": 1.0}}, "optimiser: settings.beta2: Input should be less than 1 (got 1.0)."),
+        (
+            {"settings": {**SETTINGS, "eps": -1e-8}},
+            "optimiser: settings.eps: Input should be greater than or equal to 0",
+        ),
+        ({"settings": {**SETTINGS, "lr": float("nan")}}, "optimiser: settings.lr: Input should be "),
+    ],
+)
+def test_steps_and_settings_out_of_range_are_refused(changes: dict[str, Any], text: str) -> None:
+    assert refused(**changes).startswith(text)
+
+
+def test_a_weight_with_a_name_of_the_optimiser_is_refused() -> None:
+    with pytest.raises(CheckpointError) as caught:
+        Checkpoint(DENSE.architecture, {**DENSE.tensors, "optimiser.exp_avg.head.bias": torch.zeros(6)})
+    assert str(caught.value) == (
+        "the weight 'optimiser.exp_avg.head.bias' bears a name kept for optimiser state; rename its module."
+    )
+
+
+def write_optimiser(path: Path, tensors: dict[str, torch.Tensor], **changes: Any) -> Path:
+    """A file with optimiser state whose tensors and description are changed; None removes either."""
+    header = {"schema_version": 2, "optimiser": optimiser().to_json(), **changes}
+    header = {k: v for k, v in (DENSE.architecture.to_json() | header).items() if v is not None}
+    stored = {**DENSE.tensors, **optimiser().tensors(), **tensors}
+    stored = {name: tensor for name, tensor in stored.items() if tensor is not None}
+    path.write_bytes(save(stored, metadata={"edgelip": json.dumps(header)}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("tensors", "changes", "text"),
+    [
+        ({"optimiser.exp_avg_sq.head.bias": None}, {}, "the optimiser has one moment of 'head.bias'; expected"),
+        ({"head.bias": None}, {}, "the optimiser has moments of 'head.bias', which is no weight of the checkpoint."),
+        ({"optimiser.exp_avg.head.bias": torch.zeros(2)}, {}, "moments of 'head.bias' are float32 (2,); the weight is"),
+        ({"optimiser.exp_avg.head.bias": torch.zeros(6).half()}, {}, "exp_avg of 'head.bias' is torch.float16"),
+        ({"optimiser.exp_avg_sq.head.bias": -torch.ones(6)}, {}, "exp_avg_sq of 'head.bias' has numbers out of range"),
+        ({"optimiser.max.head.bias": torch.ones(6)}, {}, "the weight 'optimiser.max.head.bias' bears a name kept for"),
+        ({}, {"optimiser": None}, "key 'optimiser' is missing; it has no default."),
+        ({}, {"optimiser": {"step": 1}}, "key 'optimiser.settings' is missing; it has no default."),
+        ({}, {"optimiser": 3}, "optimiser: Input should be a valid dictionary"),
+        ({}, {"schema_version": 1}, "unknown key 'optimiser'. Did you mean 'optio"),
+        (
+            {},
+            {"schema_version": 1, "optimiser": None},
+            "the weight 'optimiser.exp_avg.head.bias' bears a name kept for",
+        ),
+    ],
+)
+def test_optimiser_files_of_wrong_form_are_refused(
+    tmp_path: Path, tensors: dict[str, Any], changes: dict[str, Any], text: str
+) -> None:
+    message = one_line(write_optimiser(tmp_path / "m", tensors, **changes))
+    assert f"{tmp_path}/m is not an edgelip checkpoint, or is damaged: " in message
+    assert text in message
+
+
+def test_the_file_that_the_refusals_start_from_loads(tmp_path: Path) -> None:
+    assert load_checkpoint(write_optimiser(tmp_path / "m", {})).optimiser is not None

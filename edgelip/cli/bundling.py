@@ -1,0 +1,116 @@
+"""One checkpoint to one bundle: the file, checked against torch, and what the tables say about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgelip.cli.scorers import mixes_clips, needs_boundaries
+from edgelip.compress import STAGES
+from edgelip.compress.pipeline import model_from_checkpoint, stages_from_configs
+from edgelip.compress.stage import Stage
+from edgelip.errors import UsageError
+from edgelip.models.census import count_macs, count_parameters
+from edgelip.models.checkpoint import Checkpoint
+from edgelip.models.hypercomplex import PHMLayer
+from edgelip.runtime.clip import ClipSpec, network_input
+
+if TYPE_CHECKING:
+    from edgelip.deploy.export import ExportedModel
+
+
+def bundle_from_checkpoint(
+    folder: Path, checkpoint: Checkpoint, frames_BTHW: np.ndarray, *, name: str, data: str, recipe: str | None = None
+) -> ExportedModel:
+    """Write the bundle of a checkpoint at `folder`, all or nothing. Returns what is in its ONNX file.
+
+    frames_BTHW: uint8 clips to check on. data: what it was trained on, in words; recipe: the name of one.
+    Raises UsageError if bundles cannot hold such a network, GoalMissed if ONNX Runtime does not compute what torch
+    computes.
+    """
+    from edgelip.deploy.bundle_writer import write_bundle
+    from edgelip.deploy.export import export_model  # needs onnx, which training does not
+
+    architecture = checkpoint.architecture
+    spec = ClipSpec.from_json(architecture.clip)
+    model = model_from_checkpoint(checkpoint)
+    refuse_unbundled(model, spec, name=name)
+    stages = stages_from_configs([entry["config"] for entry in architecture.stages if entry["stage"] in STAGES])
+    clips = torch.from_numpy(network_input(frames_BTHW, spec))
+    metadata: Mapping[str, str] = {
+        "schema_version": "1",
+        "variant": name,
+        **({} if recipe is None else {"recipe": recipe}),
+        "words": "\n".join(architecture.words),
+        "clip": json.dumps(spec.to_json(), sort_keys=True),
+        "weights_sha256": checkpoint.sha256,
+    }
+    exported = export_model(model, clips, metadata=metadata)
+    phm_n = terms_of(model)
+    write_bundle(
+        folder,
+        name=name,
+        exported=exported,
+        engines=engines_for(stages),
+        checkpoint=checkpoint,
+        frames_BTHW=frames_BTHW,
+        ledger={
+            "parameters": count_parameters(model),
+            "macs": count_macs(model, clips),
+            "method": method_of(stages, phm_n=phm_n),
+            "phm_n": phm_n,
+            "data": data,
+        },
+    )
+    return exported
+
+
+def refuse_unbundled(model: nn.Module, spec: ClipSpec, *, name: str) -> None:
+    """Raises UsageError for a network that takes anything but a clip on its own: a bundle gives it nothing else."""
+    if spec.kind != "video":
+        raise UsageError(
+            f"{name} takes {spec.kind}; a bundle takes clips of frames. Run the checkpoint itself: "
+            "edgelip predict CHECKPOINT WAVEFORMS.npy --normalised."
+        )
+    if needs_boundaries(model):
+        raise UsageError(
+            f"{name} takes word boundaries; a bundle takes clips only, so it cannot be exported yet. "
+            "Use the variant without boundary, or run the checkpoint itself: edgelip predict --boundaries."
+        )
+    if mixes_clips(model):
+        raise UsageError(
+            f"{name} attends over the clips of a batch, so a clip's words depend on its batch mates; a bundle's may "
+            "not. Import it anew: edgelip import FILE --corrected."
+        )
+
+
+def engines_for(stages: Sequence[Stage]) -> list[str]:
+    """Engines that run a variant as it is meant: OpenVINO would run stored int8 factors in float."""
+    return ["ort"] if any(stage.phase == "numerics" for stage in stages) else ["ort", "openvino"]
+
+
+def terms_of(model: nn.Module) -> int | None:
+    """The terms n of a model's PHM layers, the largest if they differ; None if it has none."""
+    return max((module.n for module in model.modules() if isinstance(module, PHMLayer)), default=None)
+
+
+def method_of(stages: Sequence[Stage], *, phm_n: int | None) -> str:
+    """A model's stages in words, as the table shows them. phm_n: of its PHM layers, made by a stage or not."""
+    made_by_stage = any(stage.name == "phm" for stage in stages)
+    words = [] if phm_n is None or made_by_stage else [f"PHM n={phm_n}"]
+    for stage in stages:
+        if stage.name == "prune":
+            words.append(f"pruned {stage.config.pruning_ratio:.0%}")
+        elif stage.name == "phm":
+            words.append(f"PHM n={stage.config.n}")
+        elif stage.name == "qat":
+            words.append("int8 QAT" + (" (NNCF)" if stage.config.backend == "nncf" else ""))
+        else:
+            words.append(stage.name)
+    return " + ".join(words) or "dense fp32"
