@@ -20,7 +20,8 @@ ALLOWED: dict[str, set[str]] = {
     "compress": {"models", "runtime"},
     "train": {"models", "data", "runtime"},
     "deploy": {"models", "compress", "runtime"},
-    "cli": {"runtime", "report", "data", "bench", "models", "compress", "train", "deploy"},
+    "task": {"models", "data", "train", "runtime"},
+    "cli": {"runtime", "report", "data", "bench", "models", "compress", "train", "deploy", "task"},
 }
 # A shared module may import the runtime and these.
 SHARED_ALLOWED = {

@@ -6,6 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -15,9 +16,16 @@ ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "export/README.md", "benchmarks/README.md")
 
 
+def blocks(page: str, language: str) -> list[str]:
+    """Code of a page in one language, "" for commands."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [code for name, code in found if name == language]
+
+
 def commands(page: str) -> list[str]:
-    blocks = re.findall(r"```\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-    return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+    return [
+        line.partition(" #")[0].strip() for block in blocks(page, "") for line in block.splitlines() if line.strip()
+    ]
 
 
 EVERY = [command for page in PAGES for command in commands(page)]
@@ -52,3 +60,30 @@ def test_the_files_that_commands_name_exist() -> None:
     assert named
     for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_the_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    av = pytest.importorskip("av", reason="PyAV writes the videos")
+    for name in ("train/ABOUT/1", "train/ABOUT/2", "train/BELOW/1", "train/BELOW/2", "test/ABOUT/3", "new/clip"):
+        path = tmp_path / "words" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width = stream.height = 96
+            stream.pix_fmt = "yuv420p"
+            for index in range(29):
+                grey_HW = np.full((96, 96), 40 + 3 * index + 60 * ("BELOW" in name), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(grey_HW, format="gray")))
+            container.mux(stream.encode())
+    monkeypatch.chdir(tmp_path)
+    python = blocks("README.md", "python")
+    assert python
+    for code in python:
+        exec(compile(code, "README.md", "exec"), {})
+    accuracy, words = capsys.readouterr().out.splitlines()
+    assert accuracy in ("0% of the test clips read right", "100% of the test clips read right")
+    assert words in ("['ABOUT']", "['BELOW']")
+    assert (tmp_path / "words.safetensors").is_file()
+    assert (tmp_path / "words" / ".edgelip").is_dir()

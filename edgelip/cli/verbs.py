@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
+
+from edgelip.errors import UsageError
 
 app = typer.Typer(
     name="edgelip",
@@ -25,15 +26,30 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 @app.command()
 def export(
-    recipe: RecipePath,
+    recipe: Annotated[Path, typer.Argument(help="A TOML recipe, as in export/recipes/, or a checkpoint.")],
     set_: Overrides = [],  # noqa: B006  (typer copies it)
-    out: Annotated[Optional[Path], typer.Option(help="Folder of the bundles and the table.")] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", "-o", help="Folder of the bundles and the table; of a checkpoint's bundle."),
+    ] = None,
+    name: Annotated[Optional[str], typer.Option(help="Name of a checkpoint's bundle; default its folder's.")] = None,
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, make nothing.")] = False,
 ) -> None:
-    """Turn a recipe into checked bundles and a trade-off table."""
+    """Turn a recipe into checked bundles and a trade-off table, or a checkpoint into one checked bundle."""
+    from edgelip.cli.scorers import is_checkpoint
+
+    if is_checkpoint(recipe) or recipe.suffix == ".safetensors":
+        from edgelip.cli.export_checkpoint import export_checkpoint
+
+        if set_ or dry_run:
+            raise UsageError("--set and --dry-run belong to a recipe; a checkpoint is exported as it is.")
+        typer.echo(export_checkpoint(recipe, out=out, name=name, as_json=as_json))
+        return
     from edgelip.cli.export import export_recipe
 
+    if name is not None:
+        raise UsageError("--name belongs to a checkpoint; a recipe names its variants.")
     typer.echo(export_recipe(recipe, overrides=set_, out=out, as_json=as_json, dry_run=dry_run))
 
 
@@ -41,43 +57,92 @@ def export(
 def train(
     recipe: RecipePath,
     set_: Overrides = [],  # noqa: B006
+    from_: Annotated[
+        Optional[Path],
+        typer.Option("--from", metavar="CHECKPOINT", help="Go on from it; short for --set train.start=CHECKPOINT."),
+    ] = None,
     out: Annotated[Optional[Path], typer.Option(help="Folder of the export that goes on from here.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the dense classifier of a recipe; `edgelip export` then goes on from it."""
     from edgelip.cli.train import train_recipe
 
-    typer.echo(train_recipe(recipe, overrides=set_, out=out, as_json=as_json))
+    typer.echo(train_recipe(recipe, overrides=set_, out=out, as_json=as_json, start=from_))
+
+
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="Published checkpoint: .pth, .pth.tar or Lightning .ckpt.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write.")],
+    family: Annotated[Optional[str], typer.Option(help="vsr_phm, mpc001 or eflip; default by its tensors.")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="JSON that came with it; says relu or swish.")] = None,
+    words: Annotated[Optional[Path], typer.Option(help="UTF-8 text, one word a line in label order.")] = None,
+    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged parameters (eflip).")] = False,
+    corrected: Annotated[
+        bool, typer.Option("--corrected", help="Without the published defects that change results.")
+    ] = False,
+    without_optimiser: Annotated[bool, typer.Option("--without-optimiser", help="Take the weights alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read a published lip-reading checkpoint, running nothing in it, and write it as one of edgelip's."""
+    from edgelip.cli.import_checkpoint import import_checkpoint
+
+    text = import_checkpoint(
+        checkpoint,
+        out=out,
+        family=family,
+        config=config,
+        words=words,
+        averaged=ema,
+        corrected=corrected,
+        keep_optimiser=not without_optimiser,
+        as_json=as_json,
+    )
+    typer.echo(text)
 
 
 @app.command()
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
-    clip: Annotated[Optional[Path], typer.Argument(help="Video of a mouth ROI, or .npz/.npy of uint8 frames.")] = None,
+    model: Annotated[Path, typer.Argument(help="A checkpoint (file) or a bundle (folder).")],
+    clip: Annotated[
+        Optional[Path], typer.Argument(help="Video of a mouth ROI, .npz/.npy of uint8 frames, or --normalised array.")
+    ] = None,
     frames: Annotated[Optional[str], typer.Option(metavar="FIRST:LAST", help="Frames of the word, inclusive.")] = None,
+    normalised: Annotated[
+        bool, typer.Option("--normalised", help="CLIP holds float32 network inputs (B, 1, T, H, W); audio (B, 1, L).")
+    ] = False,
+    lengths: Annotated[
+        Optional[str], typer.Option(metavar="N,N,..", help="Valid frames (audio: samples) of each --normalised clip.")
+    ] = None,
+    boundaries: Annotated[
+        Optional[Path], typer.Option(help="float32 .npy (B, T, 1): 1 in the word's frames, for checkpoints that ask.")
+    ] = None,
+    logits: Annotated[Optional[Path], typer.Option(help="Also write the scores, float32 (B, V), as .npy.")] = None,
     spans: Annotated[Optional[Path], typer.Option(help="CSV of spans, one row a word, instead of CLIP.")] = None,
     root: Annotated[Optional[Path], typer.Option(help="Folder of the videos of --spans; default its own.")] = None,
     split: Annotated[Optional[str], typer.Option(help="Only the spans of this split.")] = None,
     category: Annotated[Optional[str], typer.Option(help="Only the spans of this category.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many words to print.")] = 3,
-    engine: Annotated[str, typer.Option(help="Inference engine.")] = "ort",
+    engine: Annotated[Optional[str], typer.Option(help="Inference engine of a bundle; default ort.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Read the word from a clip, with probabilities."""
-    from edgelip.cli.predict import predict_clip, predict_spans
-    from edgelip.errors import UsageError
+    from edgelip.cli.predict import ClipOptions, Output, predict_clip, predict_spans
 
+    options, output = ClipOptions(frames, normalised, lengths, boundaries), Output(top, as_json, logits)
     if (clip is None) == (spans is None):
         raise UsageError("predict needs either a CLIP or --spans CSV, and not both.")
     if spans is not None:
         if frames is not None:
             raise UsageError("--frames belongs to a single CLIP; --spans names the frames of each row.")
-        text = predict_spans(
-            bundle, spans, root=root, split=split, category=category, top=top, engine=engine, as_json=as_json
-        )
+        if options != ClipOptions():
+            raise UsageError("--normalised, --lengths and --boundaries belong to a CLIP of arrays, not to --spans.")
+        text = predict_spans(model, spans, output, root=root, split=split, category=category, engine=engine)
     else:
         assert clip is not None
-        text = predict_clip(bundle, clip, frames=frames, top=top, engine=engine, as_json=as_json)
+        if (root, split, category) != (None, None, None):
+            raise UsageError("--root, --split and --category belong to --spans CSV, not to a CLIP.")
+        text = predict_clip(model, clip, options, output, engine=engine)
     typer.echo(text)
 
 
@@ -98,10 +163,9 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Print the entries of a table."""
-    from edgelip.cli.tables import entries
+    from edgelip.cli.tables import table_text
 
-    names: dict[str, Any] = entries(table)
-    typer.echo(json.dumps(names, indent=1) if as_json else "\n".join(f"{k:12} {v}" for k, v in names.items()))
+    typer.echo(table_text(table, as_json=as_json))
 
 
 @data.command()

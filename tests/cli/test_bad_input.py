@@ -68,6 +68,12 @@ def test_an_engine_that_cannot_measure_the_variants_is_refused_before_training(t
     assert "bench.engine 'openvino' does not take the int8 file of variant 'phm4-int8'; it takes ort." in line
 
 
+def test_a_network_that_no_bundle_holds_is_refused_before_training(tmp_path: Path) -> None:
+    code, line = run("export", DEBUG, "--set", 'model={backbone="dctcn_boundary"}', "--out", tmp_path / "dist")
+    assert code == 2
+    assert "model 'dctcn_boundary' takes word boundaries; a bundle takes clips only" in line
+
+
 def test_a_missing_recipe_lists_those_that_are_there() -> None:
     code, line = run("export", "export/recipes/quickstar.toml")
     assert code == 2

@@ -1,0 +1,72 @@
+"""`edgelip export CHECKPOINT`: one checkpoint to one checked bundle.
+
+Axes: B clips, T frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from edgelip.errors import UsageError
+from edgelip.progress import Progress
+from edgelip.runtime.clip import ClipSpec, pool_frames
+
+CHECK_WORDS = ("ABOUT", "CHANGE", "MILLION", "PEOPLE")  # any: the file is checked on their clips, not its accuracy
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,-]{0,127}")  # what edgelip.runtime.manifest reads
+
+
+def export_checkpoint(path: Path, *, out: Path | None, name: str | None, as_json: bool) -> str:
+    """Write the bundle of a checkpoint and say what it is. Raises UsageError if bundles cannot hold such a network."""
+    if out is None:
+        raise UsageError(f"A checkpoint needs a folder for its bundle: edgelip export {path} -o FOLDER.")
+    name = out.resolve().name if name is None else name
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"A bundle cannot be called {name!r}; expected letters, digits and ' ._+=,-'. Choose another --name."
+        )
+    from edgelip.cli.bundling import bundle_from_checkpoint
+    from edgelip.models.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    spec = ClipSpec.from_json(checkpoint.architecture.clip)
+    Progress().say(f"export {path}")
+    frames_BTHW = check_clips(spec)
+    data = "not recorded in the checkpoint that it comes from"
+    exported = bundle_from_checkpoint(out, checkpoint, frames_BTHW, name=name, data=data)
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    result = {
+        "bundle": str(out),
+        "name": name,
+        "file": exported.file_name,
+        "file_bytes": len(exported.content),
+        "max_difference": exported.max_difference,
+        "num_check_clips": len(exported.logits_BV),
+        "parameters": manifest["ledger"]["parameters"],
+        "macs": manifest["ledger"]["macs"],
+        "weights_sha256": checkpoint.sha256,
+    }
+    if as_json:
+        return json.dumps(result, indent=1)
+    return (
+        f"{out}\n{exported.file_name}, {len(exported.content):,} bytes; ONNX Runtime against torch: max |difference| "
+        f"{exported.max_difference:.1e} on {len(exported.logits_BV)} clips (limit {exported.tolerance:.2g})"
+    )
+
+
+def check_clips(spec: ClipSpec) -> np.ndarray:
+    """uint8 (4, frames, stored_px, stored_px): procedural mouths as `spec` wants them, scaled to its size."""
+    import torch
+
+    from edgelip.data.synthetic.clips import SyntheticSpec, render_clips
+
+    generator = SyntheticSpec(words=CHECK_WORDS, frames=spec.frames)
+    frames_BTHW = render_clips(generator, "val", range(len(CHECK_WORDS))).frames_BTHW
+    if frames_BTHW.shape[-1] != spec.roi_px:
+        size = (spec.roi_px, spec.roi_px)
+        scaled = torch.nn.functional.interpolate(frames_BTHW.float(), size, mode="bilinear", antialias=True)
+        frames_BTHW = scaled.round().clamp(0, 255).to(torch.uint8)
+    return pool_frames(frames_BTHW.numpy(), spec.pool)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from command_line import Edgelip
+
+from edgelip.models.catalogue import BACKBONES
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_backbones_are_listed_with_what_they_cost(edgelip: Edgelip) -> None:
+    done = edgelip("list", "backbones")
+    assert done.code == 0
+    header, *lines = done.out.splitlines()
+    assert header.split("  ")[0].strip() == "backbone"
+    assert [line.split()[0] for line in lines[: len(BACKBONES)]] == list(BACKBONES)
+    row = next(line for line in lines if line.startswith("dctcn_phm4 ")).split()
+    assert row[:5] == ["dctcn_phm4", "13,822,068", "10.230", "55.4", "88.4"]
+    source = header.index("source")
+    assert all(line[source - 2 : source] == "  " for line in lines[: len(BACKBONES)])
+    assert lines[-1].startswith("GMAC: one clip of 29 x 88 x 88")
+
+
+def test_backbones_as_json_are_one_object_each(edgelip: Edgelip) -> None:
+    rows = json.loads(edgelip("list", "backbones", "--json").out)
+    assert [row["name"] for row in rows] == list(BACKBONES)
+    assert set(rows[0]) == {"name", "family", "parameters", "gmac", "fp32_mb", "published_top1_pct", "source"}
+    (dense,) = [row for row in rows if row["name"] == "dctcn_dense"]
+    assert (dense["family"], dense["parameters"], dense["gmac"]) == ("lip_tcn", 52_548_532, 10.2302)
+    assert (dense["fp32_mb"], dense["published_top1_pct"]) == (210.3, 89.6)
+
+
+def test_other_tables_say_what_each_entry_is(edgelip: Edgelip) -> None:
+    stages = edgelip("list", "stages").out.splitlines()
+    assert [line.split()[0] for line in stages] == ["prune", "phm", "qat"]
+    assert set(json.loads(edgelip("list", "engines", "--json").out)) == {"ort", "openvino"}
+
+
+def test_an_unknown_table_names_the_nearest(edgelip: Edgelip) -> None:
+    done = edgelip("list", "backbone")
+    assert done.code == 2
+    assert "Did you mean 'backbones'?" in done.line
+
+
+def test_backbones_without_torch_name_the_extra(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(name='torch')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "edgelip", "list", "backbones"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    assert done.returncode == 4
+    assert 'torch is not installed here; this verb needs it. Install it: pip install "edgelip[train]"' in done.stderr
