@@ -50,8 +50,8 @@ def read_boundaries(path: Path, *, num_clips: int, num_frames: int) -> np.ndarra
     return boundaries_BT1
 
 
-def lengths_from_text(text: str, clips: np.ndarray, spec: ClipSpec) -> np.ndarray:
-    """int64 (B,) from "29,18". Raises UsageError unless there is one number a clip, within the clip."""
+def lengths_from_text(text: str, clips: np.ndarray, spec: ClipSpec) -> np.ndarray | None:
+    """int64 (B,) from "29,18", none where all clips are full. UsageError unless one number a clip, within the clip."""
     parts = [part.strip() for part in text.split(",")]
     unit, lowest = ("samples", SAMPLES_PER_FRAME) if spec.kind == "audio" else ("frames", 1)
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
@@ -61,7 +61,8 @@ def lengths_from_text(text: str, clips: np.ndarray, spec: ClipSpec) -> np.ndarra
     for position, length in enumerate(map(int, parts)):
         if not lowest <= length <= clips.shape[2]:
             raise UsageError(f"--lengths gives clip {position} {length} {unit}; expected {lowest} to {clips.shape[2]}.")
-    return np.array([int(part) for part in parts], np.int64)
+    lengths_B = np.array([int(part) for part in parts], np.int64)
+    return None if (lengths_B == clips.shape[2]).all() else lengths_B
 
 
 def word_indicator(first: int, last: int, num_frames: int) -> np.ndarray:

@@ -88,8 +88,6 @@ BACKBONES: dict[str, Backbone] = {
     "eflip_T": Backbone("eflip", {"size": "T"}, 81.6, EFLIP, 1.309),
     "eflip_S": Backbone("eflip", {"size": "S"}, 83.6, EFLIP, 14.201),
     "eflip_B": Backbone("eflip", {"size": "B"}, None, EFLIP, 3.988),
-    "audio_dctcn_dense": Backbone(
-        "lip_tcn", _dctcn(modality="audio"), None, ZOO
-    ),
+    "audio_dctcn_dense": Backbone("lip_tcn", _dctcn(modality="audio"), None, ZOO),
     "audio_dctcn_phm4": Backbone("lip_tcn", _dctcn(modality="audio", phm=_phm(4, "temporal")), None, PHM),
 }
