@@ -1,12 +1,12 @@
 """Layers whose weight is a sum of Kronecker products of small factors (PHM), and how they replace dense ones.
 
-A model is written with dense layers. `replace_layers` makes some of them PHM, `densified` all of them dense again.
+A model is written with dense layers. `phm_from_dense` gives the layer that takes the place of one; `densified` makes
+all of them dense again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any, Literal
@@ -226,12 +226,6 @@ def replaceable_layers(model: nn.Module) -> dict[str, nn.Module]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) or (isinstance(module, CONVOLUTIONS) and module.groups == 1)
     }
-
-
-def replace_layers(model: nn.Module, names: Iterable[str], *, n: int, channels: Channels = "exact") -> None:
-    """Make the named layers PHM, freshly initialised, in place."""
-    for name in names:
-        model.set_submodule(name, phm_from_dense(model.get_submodule(name), n=n, channels=channels, name=name))
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from edgelip.errors import UsageError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import checkpoint_from_model, load_checkpoint, save_checkpoint, weights_sha256
 from edgelip.progress import Progress
-from edgelip.task.classifier import WordClassifier, check_spec
+from edgelip.task.classifier import Clips, Output, WordClassifier, check_spec
 from edgelip.task.clips import ClipData, Split
 from edgelip.train.augment import Augmentation
 from edgelip.train.fit import STATE_FILE, fast_precision, fit
@@ -146,6 +146,10 @@ class Trainer:
         Raises UsageError without a test split, or for clips of another vocabulary or size.
         """
         return _top1(model, clips, "test")
+
+    def predict(self, model: WordClassifier, clips: Clips, *, output: Output = "labels") -> list[str] | np.ndarray:
+        """`model.predict(clips, output=output)`, under the name that Lightning Flash has for it."""
+        return model.predict(clips, output=output)
 
 
 def _freezing(strategy: Strategy, max_epochs: int) -> Freezing | None:

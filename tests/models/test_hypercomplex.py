@@ -24,7 +24,6 @@ from edgelip.models.hypercomplex import (
     densified,
     draw_as_published,
     phm_from_dense,
-    replace_layers,
     replaceable_layers,
 )
 from edgelip.models.multiscale import Excitation
@@ -137,10 +136,8 @@ def test_the_published_start_has_its_own_variance(n: int) -> None:
 def test_only_layers_that_can_are_offered_for_replacement() -> None:
     net = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.Linear(8, 4))
     assert list(replaceable_layers(net)) == ["0", "3"]
-    replace_layers(net, ["0", "3"], n=2)
-    assert [isinstance(module, PHMLayer) for module in net] == [True, False, False, True]
-    with pytest.raises(ShapeError, match=r"PHM n=3 does not divide the 5 output and 6 input channels of 0\."):
-        replace_layers(nn.Sequential(nn.Linear(6, 5)), ["0"], n=3)
+    with pytest.raises(ShapeError, match=r"PHM n=3 does not divide the 5 output and 6 input channels of fc\."):
+        phm_from_dense(nn.Linear(6, 5), n=3, name="fc")
 
 
 def test_a_phm_layer_survives_copies_types_and_its_state(tmp_path: Path) -> None:
@@ -366,7 +363,9 @@ class TestReference:
     def test_squeeze_excitation_equals_the_published_one(self, case: str, golden: Path) -> None:
         stored = np.load(golden / "phm_layers" / f"{case}.npz")
         excitation = Excitation(EXCITATIONS[case])
-        replace_layers(excitation, ["reduce", "expand"], n=int(case.split("_n")[1].split("_")[0]), channels="floor")
+        for name in ("reduce", "expand"):
+            dense, n = excitation.get_submodule(name), int(case.split("_n")[1].split("_")[0])
+            excitation.set_submodule(name, phm_from_dense(dense, n=n, channels="floor"))
         names = {"fc.0": "reduce", "fc.2": "expand"}
         excitation.load_state_dict({f"{names[k[:4]]}.{k[5:]}": value for k, value in parameters(stored).items()})
         with torch.no_grad():

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_clips import OPTIONS, SPEC, WORDS, write_split
@@ -86,6 +87,13 @@ def test_accuracy_counts_the_clips_read_right(clips: ClipData) -> None:
     read = model.predict(clips.store("test").frames)
     right = sum(word == expected for word, expected in zip(read, ["ABOUT"] * 4 + ["BELOW"] * 4, strict=True))
     assert trainer().test(model, clips) == right / 8
+
+
+def test_the_trainer_predicts_what_the_model_predicts(clips: ClipData) -> None:
+    model, frames = classifier(), clips.store("test").frames
+    np.testing.assert_array_equal(
+        trainer().predict(model, frames, output="logits"), model.predict(frames, output="logits")
+    )
 
 
 def test_freeze_leaves_frontend_and_trunk_bit_for_bit(clips: ClipData) -> None:
