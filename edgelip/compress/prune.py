@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -10,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from edgelip.compress.stage import Record, Stage, StageConfig, Tools
-from edgelip.errors import StageError
+from edgelip.errors import EdgelipError, StageError
 from edgelip.models.hypercomplex import PHMLayer
 from edgelip.registry import require
 
@@ -37,21 +38,32 @@ class Prune(Stage):
     def prepare(self, model: nn.Module, tools: Tools) -> tuple[nn.Module, Record]:
         if any(isinstance(module, PHMLayer) for module in model.modules()):
             raise StageError("Stage 'prune' removes channels of dense layers; this model has PHM layers. Prune first.")
-        before = _widths(model)
         torch_pruning = require("torch_pruning", extra="compress")
+        whole, before, clip = deepcopy(model), _widths(model), tools.calibration_clips()[:1]
         heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
-        with torch.enable_grad():  # the dependency graph is traced through autograd
-            pruner = torch_pruning.pruner.BasePruner(
-                model,
-                tools.calibration_clips()[:1],
-                importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
-                pruning_ratio=self.config.pruning_ratio,
-                round_to=self.config.round_to,
-                ignored_layers=heads,
-            )
-            pruner.step()
-        after = _widths(model)
-        changed = {name: width for name, width in after.items() if width != before[name]}
+        try:
+            with torch.enable_grad():  # the dependency graph is traced through autograd
+                pruner = torch_pruning.pruner.BasePruner(
+                    model,
+                    clip,
+                    importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+                    pruning_ratio=self.config.pruning_ratio,
+                    round_to=self.config.round_to,
+                    ignored_layers=heads,
+                )
+                pruner.step()
+            after = _widths(model)
+            changed = {name: width for name, width in after.items() if width != before[name]}
+            rebuilt = self.restore(whole, {"widths": changed})
+            rebuilt.load_state_dict(model.state_dict())
+            with torch.no_grad():
+                same = torch.equal(rebuilt(clip), model(clip))
+        except EdgelipError:
+            raise
+        except Exception as error:  # the library says in many ways that it cannot follow a network
+            raise _cannot_follow(type(error).__name__) from error
+        if not same:
+            raise _cannot_follow("the pruned network cannot be rebuilt from its widths")
         if not changed:
             raise StageError(
                 f"Pruning {self.config.pruning_ratio:.0%} in multiples of {self.config.round_to} removes no channel of "
@@ -68,6 +80,13 @@ class Prune(Stage):
         return model
 
 
+def _cannot_follow(reason: str) -> StageError:
+    return StageError(
+        f"Torch-Pruning cannot follow the channels of this network ({reason}): channel shuffles and attention are "
+        "beyond it. Leave stage 'prune' out, or take another backbone."
+    )
+
+
 def _widths(model: nn.Module) -> dict[str, list[int]]:
     """Output and input size of every layer that has one."""
     widths: dict[str, list[int]] = {}
@@ -78,6 +97,8 @@ def _widths(model: nn.Module) -> dict[str, list[int]]:
             widths[name] = [module.out_features, module.in_features]
         elif isinstance(module, NORMS):
             widths[name] = [module.num_features, module.num_features]
+        elif isinstance(module, nn.PReLU):
+            widths[name] = [module.num_parameters, module.num_parameters]
     return widths
 
 
@@ -88,8 +109,10 @@ def _resize(layer: nn.Module, out_size: int, in_size: int) -> None:
         return nn.Parameter(torch.zeros(shape))
 
     if isinstance(layer, CONVOLUTIONS):
+        if layer.groups == layer.in_channels:  # depthwise
+            layer.groups = in_size
         layer.out_channels, layer.in_channels = out_size, in_size
-        layer.weight = empty(out_size, in_size, *layer.kernel_size)
+        layer.weight = empty(out_size, in_size // layer.groups, *layer.kernel_size)
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = out_size, in_size
         layer.weight = empty(out_size, in_size)
@@ -97,5 +120,8 @@ def _resize(layer: nn.Module, out_size: int, in_size: int) -> None:
         layer.num_features = out_size
         layer.weight = empty(out_size)
         layer.running_mean, layer.running_var = torch.zeros(out_size), torch.ones(out_size)
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = out_size
+        layer.weight = empty(out_size)
     if getattr(layer, "bias", None) is not None:
         layer.bias = empty(out_size)

@@ -14,6 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from copy import deepcopy
 from io import StringIO
 from typing import Any
 
@@ -27,12 +28,14 @@ from edgelip.models.hypercomplex import PHMLayer
 from edgelip.registry import require
 
 HOOKS = "__nncf_hooks"  # the submodule that NNCF adds to a model
+QUANTISERS = "nncf.torch.quantization"
 
 
 def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
     """A model with NNCF's quantisers, calibrated on clips, and what `restore` needs. Batch norms must be folded.
 
-    Raises StageError if the model has PHM layers: NNCF quantises parameters only, not weights computed from them.
+    Raises StageError if the model has PHM layers: NNCF quantises parameters only, not weights computed from them; and
+    where NNCF places quantisers that `take_over` cannot replace.
     """
     refuse_hypercomplex(model)
     nncf = _nncf()
@@ -53,6 +56,7 @@ def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
     quantised.eval()
     weights = _weights_by_hook(quantised, clips_B1THW[:1])
     _label(quantised, weights)
+    _refuse_foreign(quantised)
     return quantised, {"backend": "nncf", "config": json.loads(json.dumps(config)), "weights": weights}
 
 
@@ -72,6 +76,21 @@ def refuse_hypercomplex(model: nn.Module) -> None:
         raise StageError(
             f"NNCF leaves PHM weights in float32 ({len(layers)} layers, the first {layers[0]!r}): it quantises "
             'parameters, and these weights are computed. Use backend = "own".'
+        )
+
+
+def _refuse_foreign(model: nn.Module) -> None:
+    """Raises StageError if a quantiser has no form that we export: one scale a channel, or several calls of a layer."""
+    trial = deepcopy(model)
+    try:
+        take_over(trial)
+        foreign = [name for name, module in trial.named_modules() if type(module).__module__.startswith(QUANTISERS)]
+    except RuntimeError:
+        foreign = ["a depthwise layer"]
+    if foreign:
+        raise StageError(
+            f"NNCF quantises this network in a way that edgelip cannot export ({len(foreign)} quantisers, the first "
+            f'{foreign[0].rpartition(".")[2]!r}). Use backend = "own".'
         )
 
 

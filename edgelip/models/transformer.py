@@ -41,14 +41,14 @@ class Attention(nn.Module):
         self.out_projection = nn.Linear(channels, channels)
 
     def forward(self, x_BTC: Tensor, mask_B1T: Tensor | None) -> Tensor:
-        projected = self.in_projection(x_BTC)
+        projected = each_frame(self.in_projection, x_BTC)
         if self.mode == "token":
-            return self.out_projection(projected[..., -self.channels :])  # type: ignore[no-any-return]
+            return each_frame(self.out_projection, projected[..., -self.channels :])
         query, key, value = projected.chunk(3, dim=-1)
         if self.mode == "time":
-            return self.out_projection(self._attend(query, key, value, mask_B1T))  # type: ignore[no-any-return]
+            return each_frame(self.out_projection, self._attend(query, key, value, mask_B1T))
         attended_TBC = self._attend(query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1), None)
-        return self.out_projection(attended_TBC.transpose(0, 1))  # type: ignore[no-any-return]
+        return each_frame(self.out_projection, attended_TBC.transpose(0, 1))
 
     def _attend(self, query_NSC: Tensor, key_NSC: Tensor, value_NSC: Tensor, mask_N1S: Tensor | None) -> Tensor:
         """softmax(query key^T / sqrt(D)) value, head by head; items where the mask is 0 are not seen."""
@@ -62,6 +62,11 @@ class Attention(nn.Module):
         """(N, H, S, D)."""
         num_groups, num_items, channels = x_NSC.shape
         return x_NSC.reshape(num_groups, num_items, self.num_heads, channels // self.num_heads).transpose(1, 2)
+
+
+def each_frame(layer: nn.Module, x_BTC: Tensor) -> Tensor:
+    """Run a linear layer on the frames as rows: as one matrix product it keeps its weight in the exported graph."""
+    return layer(x_BTC.flatten(0, 1)).unflatten(0, x_BTC.shape[:2])  # type: ignore[no-any-return]
 
 
 class PlainSumBlock(nn.Module):
@@ -134,8 +139,8 @@ class TransformerTemporal(nn.Module):
     def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None) -> Tensor:
         x_BTC = x_BCT.transpose(1, 2)
         x_BTC = self.norm1(self.attention_add(x_BTC, self.dropout(self.attention(x_BTC, mask_B1T))))
-        inner = self.feedforward_act(self.feedforward1(x_BTC))
-        x_BTC = self.norm2(self.feedforward_add(x_BTC, self.dropout(self.feedforward2(inner))))
+        inner = self.feedforward_act(each_frame(self.feedforward1, x_BTC))
+        x_BTC = self.norm2(self.feedforward_add(x_BTC, self.dropout(each_frame(self.feedforward2, inner))))
         x_BCT = masked(x_BTC.transpose(1, 2), mask_B1T)
         for block in self.blocks:
             x_BCT = block(x_BCT, mask_B1T)

@@ -1,0 +1,58 @@
+"""The stages on the published families: they do what they say, or refuse in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_families import FAMILIES
+from tiny_models import lively
+from torch import nn
+
+from edgelip.compress.pipeline import stage_from_config
+from edgelip.compress.stage import Tools
+from edgelip.errors import StageError
+from edgelip.models.zoo import build_classifier
+
+PRUNE, QAT, NNCF = {"stage": "prune", "round_to": 2}, {"stage": "qat"}, {"stage": "qat", "backend": "nncf"}
+PHM = {"stage": "phm", "n": 2, "layers": ["temporal.blocks.*"]}
+CLIPS = torch.randn(8, 1, 5, 24, 24, generator=torch.Generator().manual_seed(0))
+TOOLS = Tools(finetune=lambda student, **_: student, calibration_clips=lambda: CLIPS)
+
+
+def fresh(name: str) -> nn.Module:
+    family, tiny = FAMILIES[name]
+    return lively(build_classifier(family, num_words=6, options=tiny))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        *((name, PRUNE) for name in ("dctcn", "mstcn_prelu", "eflip_token")),
+        *((name, PHM) for name in ("dctcn", "mstcn_prelu", "eflip_time")),
+        *((name, QAT) for name in ("dctcn_phm2_f", "mstcn_prelu", "snv_dsmstcn", "eflip_token", "eflip_time")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["stage"],
+)
+@torch.no_grad()
+def test_a_stage_is_restored_from_its_record(name: str, stage: dict[str, Any]) -> None:
+    made, record = stage_from_config(stage).prepare(fresh(name), TOOLS)
+    restored = stage_from_config(stage).restore(fresh(name), record)
+    restored.load_state_dict(made.state_dict())
+    logits = made.eval()(CLIPS)
+    assert torch.equal(restored.eval()(CLIPS), logits)
+    assert logits.isfinite().all()
+    if stage is PRUNE:
+        assert sum(p.numel() for p in made.parameters()) < 0.7 * sum(p.numel() for p in fresh(name).parameters())
+
+
+def test_pruning_refuses_what_it_cannot_follow() -> None:
+    with pytest.raises(StageError, match=r"Torch-Pruning cannot follow the channels .* Leave stage 'prune' out"):
+        stage_from_config(PRUNE).prepare(fresh("snv_tcn_prelu"), TOOLS)
+
+
+@pytest.mark.parametrize("name", ["dctcn", "snv_dsmstcn"])
+def test_nncf_refuses_what_cannot_be_exported(name: str) -> None:
+    with pytest.raises(StageError, match=r'NNCF quantises this network in a way .* Use backend = "own"\.'):
+        stage_from_config(NNCF).prepare(fresh(name), TOOLS)
