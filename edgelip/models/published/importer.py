@@ -214,7 +214,9 @@ def _behaviour(found: Recognition, *, corrected: bool) -> tuple[str, ...]:
             "as published: attention runs over the clips of a batch, so a clip's result depends on its batch mates",
             "as published: running statistics are nearly those of the last batch (momentum 0.99)",
         ]
-    if corrected:
+    if found.family == "eflip" and not corrected:
+        lines.append("as published: clips of full length only, for nothing hides padding")
+    elif corrected:
         lines.append(
             "corrected: padding is hidden from the temporal net, so a padded clip gives the result that it gives alone"
         )

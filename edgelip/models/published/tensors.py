@@ -118,7 +118,7 @@ def _converted(name: str, tensor: Tensor) -> Tensor:
     if tensor.dtype not in _FLOATS:
         raise CheckpointError(
             f"{name} is {_kind(tensor)}; expected float32, float16, bfloat16 or float64. Import the model before it is "
-            "quantised; edgelip quantises with the stage 'ptq' or 'qat'."
+            "quantised; edgelip quantises with the stage 'qat'."
         )
     value = tensor.detach().to(torch.float32).contiguous().clone()
     bad = int((~torch.isfinite(value)).sum())
