@@ -46,6 +46,11 @@ def export(
             raise UsageError("--set and --dry-run belong to a recipe; a checkpoint is exported as it is.")
         typer.echo(export_checkpoint(recipe, out=out, name=name, as_json=as_json))
         return
+    if recipe.suffix in (".pth", ".pt", ".tar", ".ckpt"):
+        raise UsageError(
+            f"{recipe} is neither a recipe nor a checkpoint of edgelip. `edgelip import {recipe} -o OUT` makes one of a "
+            "published file."
+        )
     from edgelip.cli.export import export_recipe
 
     if name is not None:

@@ -105,6 +105,12 @@ def test_networks_that_take_more_than_a_clip_are_refused(
     assert not (tmp_path / "x").exists()
 
 
+def test_a_published_file_is_to_be_imported_first(edgelip: Edgelip, tmp_path: Path) -> None:
+    done = edgelip("export", tmp_path / "ckpt.best.pth", "-o", tmp_path / "x")
+    assert done.code == 2
+    assert "ckpt.best.pth is neither a recipe nor a checkpoint of edgelip. `edgelip import " in done.line
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
