@@ -48,8 +48,8 @@ def export(
         return
     if recipe.suffix in (".pth", ".pt", ".tar", ".ckpt"):
         raise UsageError(
-            f"{recipe} is neither a recipe nor a checkpoint of edgelip. `edgelip import {recipe} -o OUT` makes one of a "
-            "published file."
+            f"{recipe} is neither a recipe nor a checkpoint of edgelip. `edgelip import {recipe} -o OUT` makes one "
+            "of a published file."
         )
     from edgelip.cli.export import export_recipe
 
