@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from edgelip.errors import ShapeError
-from edgelip.models.blocks import ActivationName, Add, ConvNorm, activation
+from edgelip.models.blocks import ActivationName, Add, ConvNorm, activation, masked
 from edgelip.models.classifier import length_mask, mean_over_frames
-from edgelip.models.multiscale import masked
 from edgelip.runtime.clip import SAMPLES_PER_FRAME
 
 STEM_STRIDE = 4

@@ -49,9 +49,17 @@ def activation(name: ActivationName, channels: int) -> nn.Module:
     return nn.PReLU(channels) if name == "prelu" else nn.SiLU()
 
 
-def conv2d(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> ConvNorm:
+def masked(x_BCT: Tensor, mask_B1T: Tensor | None) -> Tensor:
+    """Zero beyond each clip's length: absent frames are like the zeros beyond a clip's ends."""
+    return x_BCT if mask_B1T is None else x_BCT * mask_B1T
+
+
+def conv2d(
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, momentum: float = 0.1
+) -> ConvNorm:
+    """A centred convolution with its normalisation. momentum: weight of the newest batch in running statistics."""
     conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return ConvNorm(conv, nn.BatchNorm2d(out_channels))
+    return ConvNorm(conv, nn.BatchNorm2d(out_channels, momentum=momentum))
 
 
 def conv1d(
@@ -63,11 +71,12 @@ def conv1d(
     groups: int = 1,
     bias: bool = False,
     overhang: bool = False,
+    momentum: float = 0.1,
 ) -> ConvNorm:
     """A centred convolution that keeps the length, with its normalisation; overhang as ConvNorm's, over all taps."""
     reach = dilation * (kernel // 2)
     conv = nn.Conv1d(in_channels, out_channels, kernel, 1, reach, dilation, groups=groups, bias=bias)
-    return ConvNorm(conv, nn.BatchNorm1d(out_channels), overhang=reach if overhang else 0)
+    return ConvNorm(conv, nn.BatchNorm1d(out_channels, momentum=momentum), overhang=reach if overhang else 0)
 
 
 def initialise(model: nn.Module) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgelip.errors import ShapeError
-from edgelip.models.blocks import Add, ConvNorm
+from edgelip.models.blocks import Add, conv2d
 
 
 class Row(NamedTuple):
@@ -79,9 +79,9 @@ class FusedBlock(nn.Module):
     ) -> None:
         super().__init__()
         inner = in_channels * expand
-        self.fused = conv_norm(in_channels, inner, kernel, stride=stride, momentum=norm_momentum)
+        self.fused = conv2d(in_channels, inner, kernel, stride=stride, momentum=norm_momentum)
         self.act = nn.SiLU()
-        self.project = conv_norm(inner, out_channels, 1, momentum=norm_momentum)
+        self.project = conv2d(inner, out_channels, 1, momentum=norm_momentum)
         self.add = Add() if stride == 1 and in_channels == out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,26 +100,18 @@ class MBConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         inner = in_channels * expand
-        self.expand = conv_norm(in_channels, inner, 1, momentum=norm_momentum)
+        self.expand = conv2d(in_channels, inner, 1, momentum=norm_momentum)
         self.act1 = nn.SiLU()
-        self.depthwise = conv_norm(inner, inner, kernel, stride=stride, groups=inner, momentum=norm_momentum)
+        self.depthwise = conv2d(inner, inner, kernel, stride=stride, groups=inner, momentum=norm_momentum)
         self.act2 = nn.SiLU()
         self.excite = Excitation2d(inner, max(1, in_channels // 4))
-        self.project = conv_norm(inner, out_channels, 1, momentum=norm_momentum)
+        self.project = conv2d(inner, out_channels, 1, momentum=norm_momentum)
         self.add = Add() if stride == 1 and in_channels == out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.act2(self.depthwise(self.act1(self.expand(x))))
         out: Tensor = self.project(self.excite(hidden))
         return out if self.add is None else self.add(out, x)
-
-
-def conv_norm(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, momentum: float
-) -> ConvNorm:
-    """blocks.conv2d with another momentum of its running statistics."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return ConvNorm(conv, nn.BatchNorm2d(out_channels, momentum=momentum))
 
 
 KINDS = {"F": FusedBlock, "M": MBConvBlock}

@@ -11,12 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from edgelip.models.blocks import ActivationName, Add, activation, conv1d
-
-
-def masked(x_BCT: Tensor, mask_B1T: Tensor | None) -> Tensor:
-    """Zero beyond each clip's length: absent frames are like the zeros beyond a clip's ends."""
-    return x_BCT if mask_B1T is None else x_BCT * mask_B1T
+from edgelip.models.blocks import ActivationName, Add, activation, conv1d, masked
 
 
 class Excitation(nn.Module):

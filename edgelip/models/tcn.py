@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from edgelip.models.blocks import ActivationName, Add, activation, conv1d
+from edgelip.models.blocks import ActivationName, Add, activation, conv1d, masked
 
 
 class TemporalBlock(nn.Module):
@@ -25,11 +25,8 @@ class TemporalBlock(nn.Module):
         self.act2 = nn.ReLU()
 
     def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None) -> Tensor:
-        hidden = self.dropout(self.act1(self.conv1(x_BCT)))
-        if mask_B1T is not None:  # frames beyond a clip's length are as absent as the zeros beyond its ends
-            hidden = hidden * mask_B1T
-        out = self.act2(self.add(self.conv2(hidden), self.shortcut(x_BCT)))
-        return out if mask_B1T is None else out * mask_B1T  # type: ignore[no-any-return]
+        hidden = masked(self.dropout(self.act1(self.conv1(x_BCT))), mask_B1T)
+        return masked(self.act2(self.add(self.conv2(hidden), self.shortcut(x_BCT))), mask_B1T)
 
 
 class TemporalNet(nn.Module):
@@ -69,12 +66,9 @@ class PublishedBlock(nn.Module):
         self.act = activation(act, width)
 
     def forward(self, x_BCT: Tensor, mask_B1T: Tensor | None) -> Tensor:
-        hidden = self.dropout(self.act1(self.conv1(x_BCT)))
-        if mask_B1T is not None:
-            hidden = hidden * mask_B1T
+        hidden = masked(self.dropout(self.act1(self.conv1(x_BCT))), mask_B1T)
         hidden = self.dropout(self.act2(self.conv2(hidden)))
-        out = self.act(self.add(hidden, self.shortcut(x_BCT)))
-        return out if mask_B1T is None else out * mask_B1T  # type: ignore[no-any-return]
+        return masked(self.act(self.add(hidden, self.shortcut(x_BCT))), mask_B1T)
 
 
 class PublishedNet(nn.Module):

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgelip.errors import ShapeError
-from edgelip.models.blocks import Add, ConvNorm
-from edgelip.models.multiscale import masked
+from edgelip.models.blocks import Add, conv1d, masked
 
 AttentionMode = Literal["token", "batch", "time"]
 
@@ -77,9 +76,9 @@ class PlainSumBlock(nn.Module):
 
     def __init__(self, in_channels: int, width: int, *, dilation: int, dropout: float, norm_momentum: float) -> None:
         super().__init__()
-        self.conv1 = dilated(in_channels, width, dilation=dilation, momentum=norm_momentum)
+        self.conv1 = conv1d(in_channels, width, 3, dilation=dilation, bias=True, momentum=norm_momentum)
         self.act1 = nn.PReLU()
-        self.conv2 = dilated(width, width, dilation=dilation, momentum=norm_momentum)
+        self.conv2 = conv1d(width, width, 3, dilation=dilation, bias=True, momentum=norm_momentum)
         self.act2 = nn.PReLU()
         self.act = nn.PReLU()
         self.dropout = nn.Dropout(dropout)
@@ -91,12 +90,6 @@ class PlainSumBlock(nn.Module):
         hidden = masked(hidden, mask_B1T)
         hidden = self.act(self.dropout(self.act2(self.conv2(hidden))))
         return masked(self.add(self.shortcut(x_BCT), hidden), mask_B1T)
-
-
-def dilated(in_channels: int, width: int, *, dilation: int, momentum: float) -> ConvNorm:
-    """A centred convolution of three taps that keeps the length."""
-    conv = nn.Conv1d(in_channels, width, 3, padding=dilation, dilation=dilation)
-    return ConvNorm(conv, nn.BatchNorm1d(width, momentum=momentum))
 
 
 class TransformerTemporal(nn.Module):
