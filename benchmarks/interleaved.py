@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TypeVar
 
-from edgelip.runtime import sensors
+from edgelip.runtime.sensors import process as sensors
 
 Sample = TypeVar("Sample")
 

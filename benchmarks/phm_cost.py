@@ -60,7 +60,7 @@ from edgelip.models.checkpoint import load_checkpoint
 from edgelip.models.hypercomplex import PHMLayer, densified
 from edgelip.runtime.check import scaled_difference
 from edgelip.runtime.engines.ort import open_session
-from edgelip.runtime.sensors import process_memory_mib, reset_peak_memory
+from edgelip.runtime.sensors.process import process_memory_mib, reset_peak_memory
 
 FORMS = ("ours", "dense", "as published")
 ORT = "onnxruntime"
@@ -108,7 +108,9 @@ def form_of(network: nn.Module, name: str) -> nn.Module:
 
 def file_findings(forms: Mapping[str, nn.Module], clips: Tensor, folder: Path, *, limit: str | None) -> list[Finding]:
     """Exports ours and dense into `folder`; what ONNX Runtime keeps of each must be the same weights."""
-    exported = {name: export_model(forms[name], clips, metadata={}) for name in ("ours", "dense")}
+    exported = {
+        name: export_model(forms[name], clips, metadata={}, precisions=()).files[0] for name in ("ours", "dense")
+    }
     sizes = {name: len(model.content) / 1e6 for name, model in exported.items()}
     for name, model in exported.items():
         (folder / f"{name}.onnx").write_bytes(model.content)

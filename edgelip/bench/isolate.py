@@ -81,14 +81,18 @@ def bench_once(subject: Subject, *, seconds: float = 3.0) -> BenchRun:
 
 def deployed_logits(subject: Subject, clips: Path) -> np.ndarray:
     """Scores float32 (N, V) of every clip in `clips`, through the deployed runtime in a fresh process."""
+    return deployed_run(subject, clips)[0]
+
+
+def deployed_run(subject: Subject, clips: Path) -> tuple[np.ndarray, dict[str, str]]:
+    """The same, and the settings of the engine that computed them."""
     with tempfile.TemporaryDirectory(prefix="edgelip-bench-") as folder:
         result = Path(folder) / "logits.npy"
         bundle, *options = subject.arguments()
-        run_runtime(
-            ["predict", bundle, str(clips.resolve()), *options, "--logits", str(result)], threads=subject.threads
-        )
+        arguments = ["predict", bundle, str(clips.resolve()), *options, "--logits", str(result), "--json"]
+        summary = json.loads(run_runtime(arguments, threads=subject.threads))
         logits_NV: np.ndarray = np.load(result, allow_pickle=False)
-        return logits_NV
+        return logits_NV, summary["settings"]
 
 
 def run_runtime(arguments: Sequence[str], *, threads: int = 1, environment: Mapping[str, str] | None = None) -> str:

@@ -15,6 +15,7 @@ from edgelip.cli.scorers import mixes_clips, needs_boundaries
 from edgelip.compress import STAGES
 from edgelip.compress.pipeline import model_from_checkpoint, stages_from_configs
 from edgelip.compress.stage import Stage
+from edgelip.deploy.forms import forms_of
 from edgelip.errors import UsageError
 from edgelip.models.census import count_macs, count_parameters
 from edgelip.models.checkpoint import Checkpoint
@@ -22,15 +23,23 @@ from edgelip.models.hypercomplex import PHMLayer
 from edgelip.runtime.clip import ClipSpec, network_input
 
 if TYPE_CHECKING:
-    from edgelip.deploy.export import ExportedModel
+    from edgelip.deploy.export import Exported
 
 
 def bundle_from_checkpoint(
-    folder: Path, checkpoint: Checkpoint, frames_BTHW: np.ndarray, *, name: str, data: str, recipe: str | None = None
-) -> ExportedModel:
-    """Write the bundle of a checkpoint at `folder`, all or nothing. Returns what is in its ONNX file.
+    folder: Path,
+    checkpoint: Checkpoint,
+    frames_BTHW: np.ndarray,
+    *,
+    name: str,
+    data: str,
+    recipe: str | None = None,
+    precisions: Sequence[str] = ("fp16",),
+) -> Exported:
+    """Write the bundle of a checkpoint at `folder`, all or nothing. Returns what is in its ONNX files.
 
     frames_BTHW: uint8 clips to check on. data: what it was trained on, in words; recipe: the name of one.
+    precisions: of a float network, beside fp32; a quantised one gives int8 whatever they are.
     Raises UsageError if bundles cannot hold such a network, GoalMissed if ONNX Runtime does not compute what torch
     computes.
     """
@@ -44,20 +53,20 @@ def bundle_from_checkpoint(
     stages = stages_from_configs([entry["config"] for entry in architecture.stages if entry["stage"] in STAGES])
     clips = torch.from_numpy(network_input(frames_BTHW, spec))
     metadata: Mapping[str, str] = {
-        "schema_version": "1",
+        "schema_version": "2",
         "variant": name,
         **({} if recipe is None else {"recipe": recipe}),
         "words": "\n".join(architecture.words),
         "clip": json.dumps(spec.to_json(), sort_keys=True),
         "weights_sha256": checkpoint.sha256,
     }
-    exported = export_model(model, clips, metadata=metadata)
+    wanted = None if is_quantised(stages) else precisions
+    exported = export_model(model, clips, metadata=metadata, precisions=wanted)
     phm_n = terms_of(model)
     write_bundle(
         folder,
         name=name,
         exported=exported,
-        engines=engines_for(stages),
         checkpoint=checkpoint,
         frames_BTHW=frames_BTHW,
         ledger={
@@ -91,8 +100,15 @@ def refuse_unbundled(model: nn.Module, spec: ClipSpec, *, name: str) -> None:
 
 
 def engines_for(stages: Sequence[Stage]) -> list[str]:
-    """Engines that run a variant as it is meant: OpenVINO would run stored int8 factors in float."""
-    return ["ort"] if any(stage.phase == "numerics" for stage in stages) else ["ort", "openvino"]
+    """Engines that take a file of a variant."""
+    # Factors change which file an engine takes, not which engines there are.
+    forms = forms_of(quantised=is_quantised(stages), hypercomplex=False)
+    return list(dict.fromkeys(engine for form in forms for engine in form.engines))
+
+
+def is_quantised(stages: Sequence[Stage]) -> bool:
+    """Whether a variant runs in int8."""
+    return any(stage.phase == "numerics" for stage in stages)
 
 
 def terms_of(model: nn.Module) -> int | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgelip.deploy.sign import read_private_key, sign_bundle
 from edgelip.errors import UsageError
 from edgelip.progress import Progress
 from edgelip.runtime.clip import ClipSpec, pool_frames
@@ -19,7 +20,9 @@ CHECK_WORDS = ("ABOUT", "CHANGE", "MILLION", "PEOPLE")  # any: the file is check
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+=,-]{0,127}")  # what edgelip.runtime.manifest reads
 
 
-def export_checkpoint(path: Path, *, out: Path | None, name: str | None, as_json: bool) -> str:
+def export_checkpoint(
+    path: Path, *, out: Path | None, name: str | None, as_json: bool, sign: Path | None = None
+) -> str:
     """Write the bundle of a checkpoint and say what it is. Raises UsageError if bundles cannot hold such a network."""
     if out is None:
         raise UsageError(f"A checkpoint needs a folder for its bundle: edgelip export {path} -o FOLDER.")
@@ -28,6 +31,8 @@ def export_checkpoint(path: Path, *, out: Path | None, name: str | None, as_json
         raise UsageError(
             f"A bundle cannot be called {name!r}; expected letters, digits and ' ._+=,-'. Choose another --name."
         )
+    if sign is not None:
+        read_private_key(sign)
     from edgelip.cli.bundling import bundle_from_checkpoint
     from edgelip.models.checkpoint import load_checkpoint
 
@@ -37,13 +42,22 @@ def export_checkpoint(path: Path, *, out: Path | None, name: str | None, as_json
     frames_BTHW = check_clips(spec)
     data = "not recorded in the checkpoint that it comes from"
     exported = bundle_from_checkpoint(out, checkpoint, frames_BTHW, name=name, data=data)
+    if sign is not None:
+        sign_bundle(out, sign)
     manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     result = {
         "bundle": str(out),
         "name": name,
-        "file": exported.file_name,
-        "file_bytes": len(exported.content),
-        "max_difference": exported.max_difference,
+        "files": [
+            {
+                "file": file.file_name,
+                "file_bytes": len(file.content),
+                "engines": list(file.engines),
+                "max_difference": file.max_difference,
+                "tolerance": file.tolerance,
+            }
+            for file in exported.files
+        ],
         "num_check_clips": len(exported.logits_BV),
         "parameters": manifest["ledger"]["parameters"],
         "macs": manifest["ledger"]["macs"],
@@ -51,10 +65,12 @@ def export_checkpoint(path: Path, *, out: Path | None, name: str | None, as_json
     }
     if as_json:
         return json.dumps(result, indent=1)
-    return (
-        f"{out}\n{exported.file_name}, {len(exported.content):,} bytes; ONNX Runtime against torch: max |difference| "
-        f"{exported.max_difference:.1e} on {len(exported.logits_BV)} clips (limit {exported.tolerance:.2g})"
-    )
+    lines = [
+        f"{file.file_name}, {len(file.content):,} bytes; ONNX Runtime against torch: max |difference| "
+        f"{file.max_difference:.1e} on {len(exported.logits_BV)} clips (limit {file.tolerance:.2g})"
+        for file in exported.files
+    ]
+    return "\n".join([str(out), *lines])
 
 
 def check_clips(spec: ClipSpec) -> np.ndarray:

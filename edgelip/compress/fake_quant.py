@@ -1,6 +1,7 @@
 """Layers that compute as their int8 form will, in float: what quantisation-aware training trains.
 
-Activations: uint8 with a zero point (x86 kernels want unsigned). Weights: int8, symmetric, one scale a row.
+Activations: int8, symmetric, one scale a tensor, as TensorRT wants them; `edgelip.deploy.precision` writes the same
+arithmetic with unsigned levels for x86 and ARM. Weights: int8, symmetric, one scale a row.
 PHM layers quantise twice: their factors F as stored, one scale a row of a block, and the weight built from them as run.
 Biases: int32 in steps of input scale x weight scale, since int8 kernels add them to the sums of products. Without that
 rounding here, one in a few hundred activations lands on another level than in the engine (logits off by 3 % rms).
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from edgelip.models.hypercomplex import PHMLayer, convolve
 
-LEVELS = 127  # weights use -127..127; the exporter wants the full int8 range declared
+LEVELS = 127  # of the largest value, on either side; the exporter wants the full int8 range declared
 MIN_SCALE = 1e-6  # weaker rows count as zero: a finer step would push their bias beyond int32
 
 
@@ -35,30 +36,27 @@ def fake_quantise_rows(weight: Tensor, num_axes: int) -> Tensor:
 
 
 class ActivationQuantiser(nn.Module):
-    """Rounds a tensor to uint8 levels; while `observing`, records its range instead."""
+    """Rounds a tensor to the levels -128..127 times `scale`; while `observing`, records its range instead."""
 
     scale: Tensor
-    zero_point: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("zero_point", torch.zeros((), dtype=torch.int32))
         self.observing = False
-        self._low = self._high = 0.0
+        self._largest = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         if self.observing:
             low, high = quantile_range(x)
-            self._low, self._high = min(self._low, low), max(self._high, high)
+            self._largest = max(self._largest, -low, high)
             return x
-        return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero_point, 0, 255)
+        zero = torch.zeros((), dtype=torch.int32, device=x.device)
+        return torch.fake_quantize_per_tensor_affine(x, self.scale, zero, -128, 127)
 
     def settle(self) -> None:
-        """Turn the observed range into scale and zero point; zero stays exact."""
-        scale = max((self._high - self._low) / 255, MIN_SCALE)
-        self.scale.fill_(scale)
-        self.zero_point.fill_(min(255, max(0, round(-self._low / scale))))
+        """Turn the observed range into the scale; zero stays exact."""
+        self.scale.fill_(max(self._largest / LEVELS, MIN_SCALE))
 
 
 def quantile_range(x: Tensor, share: float = 0.9999) -> tuple[float, float]:

@@ -43,7 +43,7 @@ def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
         quantised: nn.Module = nncf.quantize(
             model.eval(),
             nncf.Dataset([clip[None] for clip in clips_B1THW]),
-            preset=nncf.QuantizationPreset.MIXED,  # weights symmetric, activations with a zero point
+            preset=nncf.QuantizationPreset.PERFORMANCE,  # symmetric throughout
             target_device=nncf.TargetDevice.CPU,
             subset_size=len(clips_B1THW),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
@@ -56,6 +56,7 @@ def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
     quantised.eval()
     weights = _weights_by_hook(quantised, clips_B1THW[:1])
     _label(quantised, weights)
+    _sign_activations(quantised)
     _refuse_foreign(quantised)
     return quantised, {"backend": "nncf", "config": json.loads(json.dumps(config)), "weights": weights}
 
@@ -121,12 +122,29 @@ def take_over(model: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def _our_quantiser(hook: Any) -> ActivationQuantiser:
-    """The same rounding with unsigned levels; one scale for the tensor, as NNCF gives to all but depthwise layers."""
-    lowest_level, _, scale, zero_point = hook.get_parameters_for_torch_fq()
+    """The same rounding; one scale for the tensor, as NNCF gives to all but depthwise layers.
+
+    Raises StageError for levels other than ours: checkpoints of before activations were signed hold them.
+    """
+    lowest_level, highest_level, scale, _ = hook.get_parameters_for_torch_fq()
+    if (lowest_level, highest_level) != (-128, 127):
+        raise StageError(
+            f"NNCF rounds an activation to levels {lowest_level}..{highest_level}; edgelip takes -128..127. Quantise "
+            'the network again, or use backend = "own".'
+        )
     quantiser = ActivationQuantiser()
     quantiser.scale.copy_(scale.reshape(()))
-    quantiser.zero_point.copy_(zero_point.reshape(()) - lowest_level)
     return quantiser
+
+
+def _sign_activations(model: nn.Module) -> None:
+    """Give what follows a ReLU signed levels too, of the same range: TensorRT takes no others.
+
+    NNCF 3.4 has a parameter for this, `signedness_to_force`, and refuses it: its table of the CPU's kernels lists none.
+    """
+    for hook in _hooks(model).values():
+        if not hasattr(hook, "weight_name"):
+            hook.signed = True
 
 
 def _hooks(model: nn.Module) -> dict[str, Any]:

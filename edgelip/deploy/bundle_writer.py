@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,18 @@ from typing import Any
 import numpy as np
 
 from edgelip import __version__
-from edgelip.deploy.export import ExportedModel
+from edgelip.deploy.export import Exported, ExportedFile
 from edgelip.files import replace_folder
 from edgelip.models.checkpoint import Checkpoint
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def write_bundle(
     folder: Path,
     *,
     name: str,
-    exported: ExportedModel,
-    engines: Sequence[str],
+    exported: Exported,
     checkpoint: Checkpoint,
     frames_BTHW: np.ndarray,
     ledger: Mapping[str, Any],
@@ -34,7 +33,7 @@ def write_bundle(
     arrays = BytesIO()
     np.savez_compressed(arrays, frames=frames_BTHW, logits=exported.logits_BV.astype(np.float32))
     contents = {
-        exported.file_name: exported.content,
+        **{file.file_name: file.content for file in exported.files},
         "expected.npz": arrays.getvalue(),
         "MODEL_CARD.md": _model_card(name, exported, checkpoint, ledger).encode(),
     }
@@ -48,8 +47,7 @@ def write_bundle(
         },
         "vocabulary": list(architecture.words),
         "clip": dict(architecture.clip),
-        "models": [{"file": exported.file_name, "precision": exported.precision, "engines": list(engines)}],
-        "tolerance": {exported.precision: exported.tolerance},
+        "models": [_model_entry(file) for file in exported.files],
         "weights_sha256": checkpoint.sha256,
         "lineage": [{"stage": entry["stage"], "config": entry["config"]} for entry in architecture.stages],
         "ledger": dict(ledger),
@@ -61,14 +59,30 @@ def write_bundle(
     return folder
 
 
-def _model_card(name: str, exported: ExportedModel, checkpoint: Checkpoint, ledger: Mapping[str, Any]) -> str:
+def _model_entry(file: ExportedFile) -> dict[str, Any]:
+    return {
+        "file": file.file_name,
+        "precision": file.precision,
+        "activations": file.activations,
+        "weights": file.weights,
+        "engines": list(file.engines),
+        "tolerance": file.tolerance,
+    }
+
+
+def _model_card(name: str, exported: Exported, checkpoint: Checkpoint, ledger: Mapping[str, Any]) -> str:
     architecture = checkpoint.architecture
     clip = architecture.clip
     crop = f"{clip['roi_px']} x {clip['roi_px']} pixels at {clip['fps']:g} fps ({clip['timing']})"
     stages = " -> ".join(entry["stage"] for entry in architecture.stages)
+    precisions = ", ".join(dict.fromkeys(file.precision for file in exported.files))
+    files = "\n".join(
+        f"| {file.file_name} | {len(file.content):,} | {', '.join(file.engines)} | {file.max_difference:.1e} |"
+        for file in exported.files
+    )
     return f"""# {name}
 
-A lip-reading word classifier, {exported.precision}, made by edgelip {__version__}.
+A lip-reading word classifier in {precisions}, made by edgelip {__version__}.
 
 | | |
 |---|---|
@@ -79,9 +93,13 @@ A lip-reading word classifier, {exported.precision}, made by edgelip {__version_
 | stored parameters | {ledger["parameters"]:,} |
 | multiply-adds a clip | {ledger["macs"]:,} |
 | trained on | {ledger["data"]} |
-| file | {exported.file_name}, {len(exported.content):,} bytes |
 
-Accuracy is measured on this file and stands beside it in `accuracy.json`.
+| file | bytes | engines that take it | ONNX Runtime against torch |
+|---|---|---|---|
+{files}
+
+The last column is the largest |difference| / max(1, |logit|) on the clips of `expected.npz`.
+Accuracy is measured on these files and stands beside it in `accuracy.json`.
 `python -m edgelip.runtime check .` shows whether it runs here as it did where it was made.
 
 Words: {", ".join(architecture.words)}.

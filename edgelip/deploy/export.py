@@ -1,8 +1,8 @@
-"""A model as ONNX bytes for an engine, checked against the torch logits that it came from."""
+"""A model as the ONNX files that engines want, each checked against the torch logits that they came from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -11,6 +11,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from edgelip.deploy.float8 import float8
+from edgelip.deploy.forms import Activations, Form, Precision, Weights, forms_of
+from edgelip.deploy.inner_values import InnerValues, inner_values
 from edgelip.deploy.onnx_graph import (
     INPUT,
     OUTPUT,
@@ -20,9 +23,10 @@ from edgelip.deploy.onnx_graph import (
     share_initialisers,
     shorten_names,
 )
+from edgelip.deploy.precision import half_precision, unsigned_activations
 from edgelip.deploy.quantiser_position import sink_quantisers
-from edgelip.deploy.running_form import FixedQuantiser, running_form
-from edgelip.deploy.stored_form import store_weights
+from edgelip.deploy.running_form import FixedQuantiser, RunningForm, running_form
+from edgelip.deploy.stored_form import store_weights, without_factors, without_whole_biases
 from edgelip.errors import GoalMissed
 from edgelip.registry import require
 from edgelip.runtime.check import scaled_difference
@@ -30,57 +34,116 @@ from edgelip.runtime.check import scaled_difference
 # Largest |difference| / max(1, |logit|) that a check allows. Float: sums in another order differ by 1e-5 at most.
 # int8: the engine's integers equal torch's rounded floats but where a sum lies on the edge between two levels; such
 # single steps moved logits by 0.02 to 0.05 at most on trained nets (11 exports x 64 clips, rms up to 0.008).
-TOLERANCE = {"fp32": 1e-4, "int8-u8": 0.1}
-# A net whose logits are sums of large terms (untrained weights do that) rounds by more than 1e-4 whatever runs it.
-ROUNDING_FACTOR = 3.0  # times what float32 differs from float64 on the same clips, in torch
+# fp16: 0.002 to 0.003 on networks at full size. fp8: 0.1 to 0.4, on untrained ones; it has 4 binary digits.
+TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "fp8": 0.5, "int8": 0.1}
+# A net whose logits are sums of large terms (untrained weights do that) rounds by more whatever runs it: up to so many
+# times what torch's float32 differs from its float64 on the same clips. float16 has 13 binary digits less.
+ROUNDING_FACTOR: Mapping[Precision, float] = {"fp32": 3.0, "fp16": 2.0**13}
 
 
 @dataclass(frozen=True)
-class ExportedModel:
-    """One ONNX file: its bytes, its precision, and how far ONNX Runtime is from torch on the clips exported with."""
+class ExportedFile:
+    """One ONNX file: its bytes, what it holds, and how far ONNX Runtime is from torch on the clips exported with."""
 
+    file_name: str
     content: bytes
-    precision: str
-    logits_BV: np.ndarray  # what torch gives on these clips
+    precision: Precision
+    activations: Activations
+    weights: Weights
+    engines: tuple[str, ...]
     max_difference: float  # |difference| / max(1, |logit|)
     tolerance: float  # the largest that was allowed
 
-    @property
-    def file_name(self) -> str:
-        return f"model.{self.precision}.onnx"
+
+@dataclass(frozen=True)
+class Exported:
+    """The files of one network, most exact first, and the torch logits that each was compared with."""
+
+    files: tuple[ExportedFile, ...]
+    logits_BV: np.ndarray
 
 
-def export_model(model: nn.Module, clips_B1THW: Tensor, *, metadata: Mapping[str, str]) -> ExportedModel:
-    """Write a classifier as ONNX: factors stored, int8 as int8, names short. clips: network inputs to compare on.
+def export_model(
+    model: nn.Module, clips_B1THW: Tensor, *, metadata: Mapping[str, str], precisions: Sequence[str] | None = None
+) -> Exported:
+    """Write a classifier as ONNX, one file per need. clips: network inputs to compare on, and to find ranges on.
 
-    Raises GoalMissed if ONNX Runtime's logits on `clips` are further from torch's than TOLERANCE and, for a float file,
-    than ROUNDING_FACTOR times torch's own rounding; MissingError without ONNX Runtime.
+    precisions: what a float network gives beside fp32, of "fp16" and "fp8"; None means fp16. A quantised network gives
+    int8 alone. Raises UsageError for another precision; GoalMissed if ONNX Runtime's logits on `clips` are further from
+    torch's than TOLERANCE and, for fp32 and fp16, than ROUNDING_FACTOR times what torch itself rounds; MissingError
+    without ONNX Runtime.
     """
     running = running_form(model)
-    quantised = any(isinstance(module, FixedQuantiser) for module in running.model.modules())
-    precision = "int8-u8" if quantised else "fp32"
+    forms = forms_of(
+        quantised=any(isinstance(module, FixedQuantiser) for module in running.model.modules()),
+        hypercomplex=any(weight.factors is not None for weight in running.stored.values()),
+        precisions=precisions,
+    )
     graph = onnx_from_torch(running.model, clips_B1THW)
     constants_to_initialisers(graph)
     sink_quantisers(graph)
-    store_weights(graph, running.stored)
-    share_initialisers(graph)
-    shorten_names(graph)
-    set_metadata(graph, {f"edgelip.{key}": value for key, value in metadata.items()} | {"edgelip.precision": precision})
-    onnx.checker.check_model(graph, full_check=True)
-    content = graph.SerializeToString(deterministic=True)
+    narrow = any(form.precision in ("fp16", "fp8") for form in forms)
+    values = inner_values(graph, clips_B1THW.numpy()) if narrow else InnerValues()
     with torch.no_grad():
         logits = model.eval()(clips_B1THW).numpy()
-    difference = float(scaled_difference(_engine_logits(content, clips_B1THW.numpy()), logits).max())
-    tolerance = TOLERANCE[precision]
-    if tolerance < difference < float("inf") and precision == "fp32":
-        tolerance = max(tolerance, ROUNDING_FACTOR * _rounding(model, clips_B1THW, logits))
-    if not difference <= tolerance:
-        raise GoalMissed(
-            f"The export of {metadata.get('variant', 'the model')} ({precision}) does not compute what torch computes: "
-            f"max |difference| {difference:.1e} on {len(logits)} clips, limit {tolerance:.2g}. Nothing was "
-            "written; try another version of onnxruntime or torch."
+    files = []
+    for form in forms:
+        content = _content(graph, form, running, values, metadata)
+        difference = float(scaled_difference(_engine_logits(content, clips_B1THW.numpy(), form), logits).max())
+        tolerance = TOLERANCE[form.precision]
+        if tolerance < difference < float("inf") and form.precision in ROUNDING_FACTOR:
+            rounding = ROUNDING_FACTOR[form.precision] * _rounding(model, clips_B1THW, logits)
+            tolerance = max(tolerance, rounding)
+        if not difference <= tolerance:
+            raise GoalMissed(
+                f"The export of {metadata.get('variant', 'the model')} ({form.label}) does not compute what torch "
+                f"computes: max |difference| {difference:.1e} on {len(logits)} clips, limit {tolerance:.2g}. Nothing "
+                f"was written; {_remedy(form)}."
+            )
+        files.append(
+            ExportedFile(
+                file_name=form.file_name,
+                content=content,
+                precision=form.precision,
+                activations=form.activations,
+                weights=form.weights,
+                engines=form.engines,
+                max_difference=difference,
+                tolerance=tolerance,
+            )
         )
-    return ExportedModel(content, precision, logits, difference, tolerance)
+    return Exported(tuple(files), logits)
+
+
+def _remedy(form: Form) -> str:
+    if form.precision in ("fp16", "fp8"):
+        return f"leave {form.precision} out of the precisions"
+    return "try another version of onnxruntime or torch"
+
+
+def _content(
+    exported: onnx.ModelProto, form: Form, running: RunningForm, values: InnerValues, metadata: Mapping[str, str]
+) -> bytes:
+    """One file, made by passes on a copy of the exporter's graph."""
+    graph = onnx.ModelProto()
+    graph.CopyFrom(exported)
+    if form.activations == "u8":
+        unsigned_activations(graph)
+    if form.precision in ("fp16", "fp8"):
+        half_precision(graph, values)
+    if form.precision == "fp8":
+        float8(graph, values)
+    stored = running.stored if form.weights == "factors" else without_factors(running.stored)
+    if form.activations == "s8":
+        stored = without_whole_biases(stored)
+    store_weights(graph, stored)
+    share_initialisers(graph)
+    shorten_names(graph)
+    entries = {f"edgelip.{key}": value for key, value in metadata.items()} | {"edgelip.precision": form.label}
+    set_metadata(graph, entries)
+    onnx.checker.check_model(graph, full_check=True)
+    content: bytes = graph.SerializeToString(deterministic=True)
+    return content
 
 
 @torch.no_grad()
@@ -90,12 +153,14 @@ def _rounding(model: nn.Module, clips_B1THW: Tensor, logits_BV: np.ndarray) -> f
     return float(scaled_difference(logits_BV, exact_BV).max())
 
 
-def _engine_logits(content: bytes, clips_B1THW: np.ndarray) -> np.ndarray:
+def _engine_logits(content: bytes, clips_B1THW: np.ndarray, form: Form) -> np.ndarray:
     """Logits by ONNX Runtime with all its optimisations, as a device runs the file."""
     onnxruntime = require("onnxruntime", extra="ort")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4  # errors come as exceptions
+    if form.precision == "fp8":  # ONNX Runtime 1.31 moves float8 past operators that it has no float8 kernel for
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     (logits_BV,) = session.run([OUTPUT], {INPUT: clips_B1THW})
     return np.asarray(logits_BV)

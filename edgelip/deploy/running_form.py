@@ -96,11 +96,11 @@ class FixedQuantiser(nn.Module):
     def __init__(self, quantiser: ActivationQuantiser) -> None:
         super().__init__()
         self.register_buffer("scale", quantiser.scale.clone())
-        self.register_buffer("zero_point", quantiser.zero_point.to(torch.uint8))
+        self.register_buffer("zero_point", torch.zeros((), dtype=torch.int8))
 
     def forward(self, x: Tensor) -> Tensor:
         symbolic = torch.onnx.ops.symbolic
-        levels = symbolic("QuantizeLinear", (x, self.scale, self.zero_point), dtype=torch.uint8, shape=x.shape)
+        levels = symbolic("QuantizeLinear", (x, self.scale, self.zero_point), dtype=torch.int8, shape=x.shape)
         return symbolic("DequantizeLinear", (levels, self.scale, self.zero_point), dtype=x.dtype, shape=x.shape)
 
 

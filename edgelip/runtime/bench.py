@@ -13,32 +13,41 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from edgelip.runtime import sensors
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.clip import network_input
-from edgelip.runtime.engines.engine import engine_class
+from edgelip.runtime.engines.engine import Options, engine_class
 from edgelip.runtime.errors import UsageError
 from edgelip.runtime.measurement import MINIMUM_COUNT, BenchRun, percentile
 from edgelip.runtime.recogniser import Recogniser
+from edgelip.runtime.sensors import process as sensors
+from edgelip.runtime.sensors.board import board_facts
+from edgelip.runtime.sensors.energy import energy_of_loop
 
 _WINDOW_RUNS, _WINDOW_NS = 5, 50_000_000
 _STEADY_SPREAD = 1.05  # warm-up ends when the medians of the last 3 windows lie this close
+_IDLE_S = 30.0
 _MIN_CPU_SHARE = 0.95  # of one thread's wall time; below it others were on the core
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: until both `seconds` and `min_count` are reached; warm-up gives up after `warm_up_cap_s`."""
+    """How long to measure: until both `seconds` and `min_count` are reached; warm-up gives up after `warm_up_cap_s`.
+
+    energy_s: how long to run once more with a power sensor beside it, and to idle before and after, at most 30 s each;
+    0 leaves it out.
+    """
 
     seconds: float = 3.0
     min_count: int = MINIMUM_COUNT[90]
     warm_up_cap_s: float = 10.0
+    energy_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.seconds <= 86_400 and self.min_count >= 1 and 0 <= self.warm_up_cap_s <= 3600):
+        known_s = (self.seconds, self.energy_s)
+        if not (all(0 <= s <= 86_400 for s in known_s) and self.min_count >= 1 and 0 <= self.warm_up_cap_s <= 3600):
             raise UsageError(
-                f"seconds {self.seconds}, min_count {self.min_count}, warm_up_cap_s {self.warm_up_cap_s}; "
-                "expected 0 to 86400, 1 or more, 0 to 3600."
+                f"seconds {self.seconds}, energy_s {self.energy_s}, min_count {self.min_count}, "
+                f"warm_up_cap_s {self.warm_up_cap_s}; expected 0 to 86400 twice, 1 or more, 0 to 3600."
             )
 
 
@@ -48,6 +57,8 @@ def bench(
     engine: str = "ort",
     precision: Optional[str] = None,
     threads: int = 1,
+    options: Optional[Options] = None,
+    required_key: Optional[str] = None,
     effort: Optional[Effort] = None,
     started_ns: Optional[int] = None,
     command: str = "",
@@ -64,16 +75,16 @@ def bench(
 
     say("verifying the bundle")
     begin_ns = time.perf_counter_ns()
-    bundle = Bundle.open(bundle_path)
+    bundle = Bundle.open(bundle_path, required_key=required_key)
     bundle_ms = _ms_since(begin_ns)
     frames_NTHW = bundle.expected().frames_NTHW
     gc.collect()
-    before = sensors.process_memory_mib()
+    before, free_before_mib = sensors.process_memory_mib(), sensors.available_memory_mib()
     was_reset = sensors.reset_peak_memory()
 
     say("loading the engine")
     begin_ns = time.perf_counter_ns()
-    with Recogniser(bundle, engine=engine, threads=threads, precision=precision) as recogniser:
+    with Recogniser(bundle, engine=engine, threads=threads, precision=precision, options=options) as recogniser:
         engine_ms = _ms_since(begin_ns)
         loaded = sensors.process_memory_mib()
         begin_ns = time.perf_counter_ns()
@@ -94,14 +105,24 @@ def bench(
             gc.enable()
             gc.unfreeze()
         after = sensors.process_memory_mib()
-        settings = recogniser.engine.settings
+        shared, free_after_mib = sensors.shared_memory_mib(), sensors.available_memory_mib()
+        energy = None
+        if effort.energy_s:
+            idle_s = min(_IDLE_S, effort.energy_s)
+            energy = energy_of_loop(loop.once, seconds=effort.energy_s, idle_seconds=idle_s, say=say)
+        settings = recogniser.settings
         used_precision = recogniser.model.precision
 
     clock_after_mhz = sensors.clock_mhz()
     badge, reasons = _badge(
-        warm_up, steady, threads=threads, swap_mib=after["swap"], clocks_mhz=(clock_before_mhz, clock_after_mhz)
+        warm_up,
+        steady,
+        threads=threads,
+        fallback=settings.get("fallback"),
+        swap_mib=after["swap"],
+        clocks_mhz=(clock_before_mhz, clock_after_mhz),
     )
-    environment: Dict[str, Any] = dict(sensors.environment())
+    environment: Dict[str, Any] = {**sensors.environment(), "board": board_facts()}
     environment.update(
         {
             "numpy": np.__version__,
@@ -138,9 +159,13 @@ def bench(
             "rss_after_load": loaded["rss"],
             "rss_after_run": after["rss"],
             "peak": after["peak"],
+            **shared,
+            "gpu_mapped": sensors.gpu_mapped_memory_mib(),
+            "available_drop": _drop(free_before_mib, free_after_mib),
         },
         latency_ns=tuple(steady.latency_ns),
         end_to_end_ns=tuple(steady.end_to_end_ns),
+        energy=energy,
     )
 
 
@@ -208,11 +233,14 @@ def _badge(
     steady: _Steady,
     *,
     threads: int,
+    fallback: Optional[str],
     swap_mib: Optional[float],
     clocks_mhz: Tuple[Optional[float], Optional[float]],
 ) -> Tuple[str, Tuple[str, ...]]:
     """The gravest badge and every reason, gravest first."""
     found: List[Tuple[str, str]] = []
+    if fallback:
+        found.append(("FALLBACK", fallback))
     if len(steady.latency_ns) < MINIMUM_COUNT[90]:
         found.append(("TOO-FEW", f"{len(steady.latency_ns)} samples; p90 needs {MINIMUM_COUNT[90]}"))
     if swap_mib is None:
@@ -228,6 +256,10 @@ def _badge(
     if known_mhz and max(known_mhz) > _STEADY_SPREAD * min(known_mhz):
         found.append(("NOISY", f"the clock moved between {min(known_mhz):.0f} and {max(known_mhz):.0f} MHz"))
     return (found[0][0] if found else "VALID"), tuple(reason for _, reason in found)
+
+
+def _drop(before: Optional[float], after: Optional[float]) -> Optional[float]:
+    return None if before is None or after is None else before - after
 
 
 def _ms_since(begin_ns: int) -> float:

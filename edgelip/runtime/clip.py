@@ -47,6 +47,10 @@ class ClipSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise ClipError(f"clip {name} is {value!r}; expected a whole number from {low} to {high}.")
+        for name in ("fps", "mean", "std"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise ClipError(f"clip {name} is {value!r}; expected a number.")
         if self.roi_px % self.pool or self.crop_px % self.pool or self.crop_px > self.roi_px:
             raise ClipError(
                 f"clip roi_px {self.roi_px}, crop_px {self.crop_px}, pool {self.pool} do not fit: "

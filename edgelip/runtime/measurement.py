@@ -50,8 +50,10 @@ class BenchRun:
 
     latency_ns: tensor to logits. end_to_end_ns: the same clips, uint8 frames to word, with crop, normalise and softmax.
     cold_start_ms: imports (from process start), bundle (verify), engine (load), first_inference, total.
-    memory_mib: rss_before_load, rss_after_load, rss_after_run, peak (high-water mark from before the load).
-    reasons: why the badge is not VALID.
+    memory_mib: rss_before_load, rss_after_load, rss_after_run, peak (high-water mark from before the load), pss and uss
+    after the run; on a Jetson gpu_mapped, and everywhere available_drop of the whole machine since before the load.
+    reasons: why the badge is not VALID. energy: as energy.energy_of_loop gives it, with the boundary of its numbers;
+    None where it was not asked for.
     """
 
     bundle: str
@@ -68,6 +70,7 @@ class BenchRun:
     memory_mib: Mapping[str, Optional[float]]
     latency_ns: Tuple[int, ...]
     end_to_end_ns: Tuple[int, ...]
+    energy: Optional[Mapping[str, Any]] = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> Dict[str, Any]:
@@ -103,6 +106,10 @@ class BenchRun:
         peak_mib = self.memory_mib["peak"]
         if peak_mib is not None:
             found.append(Measurement("peak_memory_mib", peak_mib, "MiB", 1, badge=self.badge))
+        if self.energy is not None:
+            for name in ("gross_j_per_clip", "above_idle_j_per_clip"):
+                unit = f"J ({self.energy['boundary']})"
+                found.append(Measurement(name, self.energy[name], unit, self.energy["num_clips"], badge=self.badge))
         return tuple(found)
 
 

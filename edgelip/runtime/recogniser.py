@@ -10,9 +10,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from edgelip.runtime.artefact import find_artefact
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.clip import network_input
-from edgelip.runtime.engines.engine import Engine, engine_class, open_engine
+from edgelip.runtime.engines.engine import Engine, Options, check_options, open_engine
 from edgelip.runtime.errors import BundleError
 
 
@@ -33,23 +34,42 @@ class Recogniser:
     """A bundle loaded into an engine: `with Recogniser(bundle) as recogniser: recogniser.predict(frames)`."""
 
     def __init__(
-        self, bundle: Bundle, *, engine: str = "ort", threads: int = 1, precision: Optional[str] = None
+        self,
+        bundle: Bundle,
+        *,
+        engine: str = "ort",
+        threads: int = 1,
+        precision: Optional[str] = None,
+        options: Optional[Options] = None,
     ) -> None:
-        """Raises BundleError if the bundle has no model for the engine, or one that does not fit its own manifest.
+        """What `build` made for this machine runs, if it is there; else the ONNX file, where the engine takes one.
 
-        Raises UsageError for an unknown engine, MissingError if its package is not installed.
+        Raises BundleError if the bundle has no model for the engine, or one that does not fit its own manifest, or a
+        build for other devices only. Raises UsageError for an unknown engine, MissingError if its package or its build
+        is not there.
         """
-        engine_class(engine)
+        options = check_options(engine, options or {})
         self.bundle = bundle
         self.model = bundle.model_for(engine, precision)
+        self.artefact = find_artefact(bundle, self.model, engine, options=options)
         spec = bundle.manifest.clip
         self.engine: Engine = open_engine(
-            engine, self.model.path, threads=threads, num_words=len(bundle.manifest.vocabulary)
+            engine,
+            self.artefact.main if self.artefact else self.model.path,
+            threads=threads,
+            num_words=len(bundle.manifest.vocabulary),
+            options=options,
         )
         takes, clip = self.engine.input_axes[1:], (1, spec.frames, spec.input_px, spec.input_px)
         if any(got not in (None, wanted) for got, wanted in zip(takes, clip)):
             self.engine.close()
             raise BundleError(f"{bundle.name}: {self.model.path.name} takes clips {takes}, manifest says {clip}.")
+
+    @property
+    def settings(self) -> Dict[str, str]:
+        """The engine's settings, and what it runs: an ONNX file, or a build for a kind of device."""
+        built = f"built for {self.artefact.device_key}" if self.artefact else "not built"
+        return {**self.engine.settings, "model": f"{self.model.path.name}, {built}"}
 
     def logits(self, frames_BTHW: np.ndarray, batch: int = 16) -> np.ndarray:
         """Scores float32 (B, V) of uint8 frames, `batch` clips at a time.

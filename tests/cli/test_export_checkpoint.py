@@ -19,6 +19,7 @@ from edgelip.models.checkpoint import load_checkpoint, save_checkpoint
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.check import check
 from edgelip.runtime.clip import ClipSpec
+from edgelip.runtime.engines.engine import ENGINES
 
 
 @pytest.mark.parametrize(
@@ -29,8 +30,7 @@ def test_the_bundle_gives_the_checkpoints_logits(edgelip: Edgelip, tmp_path: Pat
     folder, out = tmp_path / "bundles" / kind, tmp_path / "logits.npy"
     done = edgelip("export", checkpoint, "-o", folder)
     assert done.code == 0, done.line
-    (parity,) = check(folder)
-    assert (parity.num_clips, parity.precision) == (4, "fp32")
+    assert [(parity.num_clips, parity.precision) for parity in check(folder)] == [(4, "fp32"), (4, "fp16")]
     values = clips(3)
     np.save(tmp_path / "clips.npy", values.numpy())
     assert edgelip("predict", folder, tmp_path / "clips.npy", "--normalised", "--logits", out).code == 0
@@ -51,8 +51,11 @@ def test_the_bundle_says_what_it_is(edgelip: Edgelip, tmp_path: Path) -> None:
     assert manifest.ledger["parameters"] == result["parameters"] == sum(p.numel() for p in model.parameters())
     assert manifest.ledger["macs"] == result["macs"] > 0
     assert manifest.weights_sha256 == result["weights_sha256"] == load_checkpoint(path).sha256
-    assert result["file_bytes"] == (folder / result["file"]).stat().st_size
-    assert result["max_difference"] <= 1e-4
+    assert [file["file"] for file in result["files"]] == [model.file for model in manifest.models]
+    for file, model in zip(result["files"], manifest.models, strict=True):
+        assert file["file_bytes"] == (folder / file["file"]).stat().st_size
+        assert file["engines"] == list(model.engines)
+        assert file["max_difference"] <= file["tolerance"] == model.tolerance
     assert result["num_check_clips"] == 4
 
 
@@ -61,9 +64,10 @@ def test_the_text_names_the_folder_and_the_difference(edgelip: Edgelip, tmp_path
     done = edgelip("export", path, "-o", tmp_path / "my-bundle")
     lines = done.out.splitlines()
     assert lines[0] == str(tmp_path / "my-bundle")
-    assert lines[1].startswith("model.fp32.onnx, ")
-    assert "ONNX Runtime against torch: max |difference| " in lines[1]
-    assert lines[1].endswith(" on 4 clips (limit 0.0001)")
+    for line, file, limit in zip(lines[1:], ("model.fp32.onnx", "model.fp16.onnx"), ("0.0001", "0.01"), strict=True):
+        assert line.startswith(f"{file}, ")
+        assert "ONNX Runtime against torch: max |difference| " in line
+        assert line.endswith(f" on 4 clips (limit {limit})")
     assert Bundle.open(tmp_path / "my-bundle").name == "my-bundle"
 
 
@@ -73,7 +77,9 @@ def test_a_compressed_checkpoint_keeps_its_stages(edgelip: Edgelip, tmp_path: Pa
     assert edgelip("export", path, "-o", tmp_path / "int8").code == 0
     manifest = Bundle.open(tmp_path / "int8").manifest
     assert manifest.ledger["method"] == "PHM n=4 + int8 QAT"
-    assert [(model.precision, model.engines) for model in manifest.models] == [("int8-u8", ("ort",))]
+    assert [(model.precision, model.activations, model.weights) for model in manifest.models] == [
+        ("int8", "u8", "factors"), ("int8", "u8", "dense"), ("int8", "s8", "dense")
+    ]  # fmt: skip
 
 
 def test_methods_and_engines_in_words() -> None:
@@ -81,8 +87,9 @@ def test_methods_and_engines_in_words() -> None:
     assert method_of(stages, phm_n=2) == "pruned 50% + PHM n=2 + int8 QAT (NNCF)"
     assert method_of([], phm_n=None) == "dense fp32"
     assert method_of(stages[2:], phm_n=8) == "PHM n=8 + int8 QAT (NNCF)"
-    assert engines_for(stages) == ["ort"]
-    assert engines_for(stages[:2]) == ["ort", "openvino"]
+    int8 = ["ort", "ort-xnnpack", "openvino", "ort-qnn", "ort-tensorrt", "tensorrt", "tensorrt-rtx"]
+    assert engines_for(stages) == int8
+    assert sorted({*ENGINES} - {*engines_for(stages[:2])}) == ["ort-qnn"]
 
 
 @pytest.mark.parametrize(

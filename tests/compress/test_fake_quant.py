@@ -52,18 +52,17 @@ def test_activations_round_as_the_formula_says_and_the_range_covers(low: float, 
     assert torch.equal(quantiser(torch.from_numpy(x)), torch.from_numpy(x))
     quantiser.observing = False
     quantiser.settle()
-    scale, zero = float(quantiser.scale), int(quantiser.zero_point)
-    assert 0 <= zero <= 255
-    smallest, largest = min(0.0, float(x.min())), max(0.0, float(x.max()))
-    assert scale == pytest.approx(max((largest - smallest) / 255, MIN_SCALE), rel=1e-6)
-    assert scale * (0 - zero) <= smallest + 0.51 * scale  # the zero point is whole: half a step may be cut off
-    assert scale * (255 - zero) >= largest - 0.51 * scale
+    scale = float(quantiser.scale)
+    largest = max(abs(float(x.min())), abs(float(x.max())))
+    assert scale == pytest.approx(max(largest / 127, MIN_SCALE), rel=1e-6)
     got = quantiser(torch.from_numpy(x)).numpy()
-    levels = np.clip(np.rint(x / np.float32(scale)) + zero, 0, 255)
-    differing = np.abs(got - (levels - zero) * np.float32(scale)) > 1e-5 * max(1, abs(low), high)
+    levels = np.clip(np.rint(x / np.float32(scale)), -128, 127)
+    differing = np.abs(got - levels * np.float32(scale)) > 1e-5 * max(1, abs(low), high)
     assert differing.mean() <= 0.01  # torch multiplies by 1 / scale: ties may fall the other way
-    assert np.abs(got - x).max() <= 1.02 * scale
+    assert np.abs(got - x).max() <= 0.51 * scale
     assert float(quantiser(torch.zeros(()))) == 0.0
+    beyond = quantiser(torch.tensor([-200.0, 200.0]) * scale)
+    torch.testing.assert_close(beyond, torch.tensor([-128.0, 127.0]) * scale)
 
 
 def test_single_outliers_do_not_widen_the_range() -> None:
@@ -80,8 +79,7 @@ def test_calibration_in_batches_sees_the_widest_of_them() -> None:
     insert_quantisers(model)
     calibrate(model, inputs, batch_size=3)
     stem = model.frontend.stem.conv
-    whole = max(float(x.max()) for x in inputs) - min(0.0, *(float(x.min()) for x in inputs))
-    assert float(stem.input.scale) == pytest.approx(whole / 255, rel=0.02)  # less the quantile of each batch
+    assert float(stem.input.scale) == pytest.approx(float(inputs.abs().max()) / 127, rel=0.02)  # less the quantile
     assert not any(m.observing for m in model.modules() if isinstance(m, ActivationQuantiser))
 
 
@@ -90,17 +88,16 @@ def layer_pair() -> tuple[QuantisedLayer, nn.Conv1d]:
     conv = nn.Conv1d(4, 6, 3, padding=1)
     layer = QuantisedLayer(conv)
     layer.input.scale.fill_(0.03)
-    layer.input.zero_point.fill_(100)
     return layer, conv
 
 
 def test_a_quantised_layer_computes_in_whole_numbers() -> None:
-    """int8 weights times uint8 activations less their zero point, plus an int32 bias: nothing else is added."""
+    """int8 weights times int8 activations, plus an int32 bias: nothing else is added."""
     layer, conv = layer_pair()
     x = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(1))
     weight_scale = conv.weight.detach().abs().flatten(1).amax(1).numpy() / 127
     weight = np.rint(conv.weight.detach().numpy() / weight_scale[:, None, None]).astype(np.int64)
-    levels = np.clip(np.rint(x.numpy() / np.float32(0.03)) + 100, 0, 255).astype(np.int64) - 100
+    levels = np.clip(np.rint(x.numpy() / np.float32(0.03)), -128, 127).astype(np.int64)
     step = 0.03 * weight_scale
     bias = np.rint(conv.bias.detach().numpy() / step).astype(np.int64)  # type: ignore[union-attr]
     padded = np.pad(levels, ((0, 0), (0, 0), (1, 1)))
@@ -129,7 +126,6 @@ def test_gradients_reach_the_factors_of_a_phm_layer() -> None:
     phm.row_scale = torch.rand(16) + 0.5
     layer = QuantisedLayer(phm)
     layer.input.scale.fill_(0.05)
-    layer.input.zero_point.fill_(128)
     layer(torch.randn(2, 8, 5, 5)).square().sum().backward()
     for factor in (phm.A, phm.F):
         assert factor.grad is not None

@@ -16,6 +16,7 @@ from edgelip.errors import UsageError
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.check import check
 from edgelip.runtime.clip import network_input
+from edgelip.runtime.manifest import SCHEMA_VERSION
 
 LEDGER = {"parameters": 1234, "macs": 5678, "method": "PHM n=4 + int8 QAT", "phm_n": 4, "data": "64 clips of noise"}
 
@@ -32,7 +33,6 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         name="phm-int8",
         exported=exported,
-        engines=["ort"],
         checkpoint=checkpoint,
         frames_BTHW=frames,
         ledger=LEDGER,
@@ -41,14 +41,55 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_runtime_accepts_the_bundle_and_finds_the_same_logits(bundle: Path) -> None:
     (parity,) = check(bundle)
-    assert (parity.num_files, parity.num_clips, parity.precision) == (3, 4, "int8-u8")
-    assert parity.limit == TOLERANCE["int8-u8"]
+    assert (parity.num_files, parity.num_clips, parity.precision) == (5, 4, "int8")
+    assert parity.limit == TOLERANCE["int8"]
+
+
+def test_the_manifest_says_which_engine_takes_which_file(bundle: Path) -> None:
+    tensorrt = ["ort-tensorrt", "tensorrt", "tensorrt-rtx"]
+    rows = [
+        ("model.int8-u8.onnx", "u8", "factors", ["ort", "ort-xnnpack"]),
+        ("model.int8-u8-dense.onnx", "u8", "dense", ["openvino", "ort-qnn"]),
+        ("model.int8-s8-dense.onnx", "s8", "dense", tensorrt),
+    ]
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["schema_version"] == SCHEMA_VERSION
+    assert manifest["models"] == [
+        {
+            "file": file,
+            "precision": "int8",
+            "activations": activations,
+            "weights": weights,
+            "engines": engines,
+            "tolerance": TOLERANCE["int8"],
+        }
+        for file, activations, weights, engines in rows
+    ]
+    opened = Bundle.open(bundle)
+    for file, _, _, engines in rows:
+        for engine in engines:
+            assert opened.model_for(engine).path.name == file
+    card = (bundle / "MODEL_CARD.md").read_text()
+    assert "A lip-reading word classifier in int8, made by edgelip " in card
+    for file, _, _, engines in rows:
+        size = (bundle / file).stat().st_size
+        assert f"| {file} | {size:,} | {', '.join(engines)} | " in card
 
 
 def test_the_manifest_names_every_file_and_what_it_came_from(bundle: Path) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     files = {path.name for path in bundle.iterdir()} - {"manifest.json"}
-    assert set(manifest["files"]) == files == {"model.int8-u8.onnx", "expected.npz", "MODEL_CARD.md"}
+    assert (
+        set(manifest["files"])
+        == files
+        == {
+            "model.int8-u8.onnx",
+            "model.int8-u8-dense.onnx",
+            "model.int8-s8-dense.onnx",
+            "expected.npz",
+            "MODEL_CARD.md",
+        }
+    )
     for name, entry in manifest["files"].items():
         content = (bundle / name).read_bytes()
         assert entry == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
@@ -74,7 +115,6 @@ def test_a_folder_that_is_no_bundle_is_not_replaced(bundle: Path, tmp_path: Path
             tmp_path,
             name="x",
             exported=exported,
-            engines=["ort"],
             checkpoint=checkpoint,
             frames_BTHW=frames,
             ledger=LEDGER,

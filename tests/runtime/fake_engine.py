@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgelip.runtime.engines.engine import Axes, Engine
+from edgelip.runtime.engines.engine import Axes, Engine, Options
 
 
 class FakeEngine(Engine):
@@ -14,7 +14,7 @@ class FakeEngine(Engine):
     logits_1V = np.zeros((1, 3), np.float32)
     num_inferences = 0
 
-    def __init__(self, model_path: Path, *, threads: int = 1) -> None:
+    def __init__(self, model_path: Path, *, threads: int = 1, options: Options | None = None) -> None:
         pass
 
     @property
@@ -28,6 +28,10 @@ class FakeEngine(Engine):
     @property
     def settings(self) -> dict[str, str]:
         return {}
+
+    @classmethod
+    def device_key(cls, options: Options) -> str:
+        return "fake1.0"
 
     def infer(self, clips_B1THW: np.ndarray) -> np.ndarray:
         type(self).num_inferences += 1

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import io
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -103,4 +106,77 @@ def test_damaged_archive_is_read_or_a_value_error(
         with open_array(bytes(content), ["frames"]) as stream:
             stream.read(limit_bytes=1 << 16)
     except ValueError:
+        pass
+
+
+def npy(header: str, body: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    text = header.encode("latin-1") + b"\n"
+    size = struct.pack("<H" if version == b"\x01\x00" else "<I", len(text))
+    return b"\x93NUMPY" + version + size + text + body
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            npy("{'descr': '|u1', 'fortran_order': False, 'shape': (2**99,), }"),
+            r"the header \"\{'descr'.* is not one of",
+        ),
+        (npy("(" * 2000 + ")" * 2000), r"not a readable array \(the header '\(\(\(.* is not one of plain numbers\)"),
+        (npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }"), r"is not one of plain numbers"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }"), r"is not one of plain numbers"),
+        (npy("{'descr': '<z9', 'fortran_order': False, 'shape': (1,), }"), r"there is no dtype <z9"),
+        (npy(" " * 5000), r"a header of 5001 bytes; the limit is 4096"),
+        (npy(" " * 70_000, version=b"\x02\x00"), r"a header of 70001 bytes; the limit is 4096"),
+        (b"\x93NUMPY\x01\x00\x09", r"not a readable array"),
+    ],
+)
+def test_a_header_that_numpy_does_not_write_is_never_evaluated(content: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message), open_array(content, ["frames"]) as stream:
+        stream.read(limit_bytes=100)
+
+
+@pytest.mark.parametrize(
+    "array", [np.float32(3), np.zeros(5, np.int64), np.zeros((2, 3), ">f8"), np.zeros((1, 0), bool)]
+)
+def test_every_plain_header_of_numpy_is_read(array: np.ndarray) -> None:
+    content = io.BytesIO()
+    np.save(content, array)
+    with open_array(content.getvalue(), ["frames"]) as stream:
+        assert (stream.shape, stream.dtype) == (np.shape(array), np.asarray(array).dtype)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_deflate_is_unpacked(method: int) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        archive.writestr("frames.npy", b"")
+    with (
+        pytest.raises(ValueError, match="is packed by another method than deflate"),
+        open_array(content.getvalue(), ["frames"]),
+    ):
+        pass
+
+
+def test_a_long_list_of_members_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for number in range(1500):
+            archive.writestr(f"{number}.npy", b"")
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    message = r"lists its members in \d+ bytes; the limit is 65536"
+    with pytest.raises(ValueError, match=message), open_array(content.getvalue(), ["frames"]):
+        pass
+
+
+def test_an_archive_with_the_records_of_large_ones_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """zipfile writes zip64 records beyond 65,535 members or 4 GiB; here the limit is lowered instead."""
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 0)
+    content = io.BytesIO()
+    np.savez(content, frames=CLIPS)
+    assert b"PK\6\6" in content.getvalue()
+    with open_array(content.getvalue(), ["frames"]) as stream:
+        np.testing.assert_array_equal(stream.read(limit_bytes=60), CLIPS)
+    moved = content.getvalue().replace(b"PK\6\6", b"PK\6\0")
+    with pytest.raises(ValueError, match="has a zip64 record that is out of place"), open_array(moved, ["frames"]):
         pass

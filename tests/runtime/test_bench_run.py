@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny_bundles import write_bundle
 
-from edgelip.runtime import sensors
 from edgelip.runtime.bench import Effort, _badge, _Steady, bench
 from edgelip.runtime.errors import BundleError, UsageError
+from edgelip.runtime.sensors import process as sensors
 
 QUICK = Effort(seconds=0.02, min_count=70, warm_up_cap_s=0.3)
 
@@ -50,15 +50,15 @@ def test_bench_opens_the_bundle_with_all_checks(tmp_path: Path) -> None:
         bench(str(folder), effort=QUICK)
 
 
-@pytest.mark.parametrize("effort", [{"seconds": float("nan")}, {"seconds": -1}, {"min_count": 0}])
+@pytest.mark.parametrize("effort", [{"seconds": float("nan")}, {"seconds": -1}, {"min_count": 0}, {"energy_s": -1}])
 def test_effort_must_be_sensible(effort: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="expected 0 to 86400, 1 or more, 0 to 3600"):
+    with pytest.raises(UsageError, match="expected 0 to 86400 twice, 1 or more, 0 to 3600"):
         Effort(**effort)
 
 
 def _badge_of(**changes: Any) -> tuple[str, tuple[str, ...]]:
     steady = _Steady(changes.pop("samples", [1] * 64), [], changes.pop("cpu_share", 1.0))
-    fields: dict[str, Any] = {"threads": 1, "swap_mib": 0.0, "clocks_mhz": (2000.0, 2050.0)}
+    fields: dict[str, Any] = {"threads": 1, "fallback": None, "swap_mib": 0.0, "clocks_mhz": (2000.0, 2050.0)}
     return _badge({"stable": changes.pop("stable", True), "duration_ms": 300}, steady, **{**fields, **changes})
 
 
@@ -72,6 +72,7 @@ def test_badge_is_valid_only_if_nothing_disturbed() -> None:
     ("changes", "badge", "reason"),
     [
         ({"samples": [1] * 63}, "TOO-FEW", "63 samples; p90 needs 64"),
+        ({"fallback": "1 Conv run on the CPU"}, "FALLBACK", "1 Conv run on the CPU"),
         ({"swap_mib": None}, "UNCONTROLLED", "this system does not report memory"),
         ({"swap_mib": 2.0}, "UNCONTROLLED", "2.0 MiB of this process were swapped out"),
         ({"stable": False}, "NOISY", "latency was not steady after 0.3 s of warm-up"),

@@ -104,8 +104,8 @@ def test_bundle_lists_what_it_has_when_asked_for_another_model(tmp_path: Path) -
     bundle = Bundle.open(write_bundle(tmp_path / "tiny"))
     with pytest.raises(BundleError, match=r"tiny has no model for engine 'trt'. It has: fp32 for ort, openvino\."):
         bundle.model_for("trt")
-    with pytest.raises(BundleError, match="tiny has no int8-u8 model for engine 'ort'"):
-        bundle.model_for("ort", "int8-u8")
+    with pytest.raises(BundleError, match="tiny has no int8 model for engine 'ort'"):
+        bundle.model_for("ort", "int8")
 
 
 def test_expected_refuses_clips_of_another_shape(tmp_path: Path) -> None:

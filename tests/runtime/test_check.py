@@ -34,7 +34,7 @@ def test_check_scales_the_difference_by_large_logits(tmp_path: Path) -> None:
     folder = write_bundle(
         tmp_path / "tiny",
         expected={"frames": FRAMES, "logits": logits},
-        edit=lambda manifest: manifest.update(tolerance={"fp32": 6e-4}),
+        edit=lambda manifest: manifest["models"][0].update(tolerance=6e-4),
     )
     (parity,) = check(folder)
     scaled = np.abs(expected_logits(FRAMES) - logits) / np.maximum(1, np.abs(logits))
@@ -49,7 +49,7 @@ def test_check_accepts_a_tie_that_falls_the_other_way_and_says_so(tmp_path: Path
     folder = write_bundle(
         tmp_path / "tiny",
         expected={"frames": FRAMES, "logits": logits},
-        edit=lambda manifest: manifest.update(tolerance={"fp32": 2 * gap}),
+        edit=lambda manifest: manifest["models"][0].update(tolerance=2 * gap),
     )
     (parity,) = check(folder)
     assert parity.num_equal_words == 7
@@ -60,10 +60,11 @@ def test_check_refuses_another_word_where_the_margin_is_beyond_the_limit(tmp_pat
     logits = expected_logits(FRAMES)
     logits[0] = logits[0][::-1]
     margin = abs(float(logits[0, 0] - logits[0, 2]))
+    limit = 0.49 * margin / max(1, float(abs(logits[0]).max()))
     folder = write_bundle(
         tmp_path / "tiny",
         expected={"frames": FRAMES, "logits": logits},
-        edit=lambda manifest: manifest.update(tolerance={"fp32": 0.49 * margin / max(1, float(abs(logits[0]).max()))}),
+        edit=lambda manifest: manifest["models"][0].update(tolerance=limit),
     )
     with pytest.raises(BundleError, match=r"does not give the expected numbers: .* at clip 0"):
         check(folder)

@@ -33,10 +33,13 @@ def _put(*keys: str | int, value: Any) -> Callable[[dict[str, Any]], None]:
 
 REFUSED = {
     "newer schema": (
-        _put("schema_version", value=2),
-        "tiny: bundle has schema 2; this edgelip reads up to 1. Upgrade edgelip.",
+        _put("schema_version", value=3),
+        "tiny: bundle has schema 3; this edgelip reads 2. Upgrade edgelip.",
     ),
-    "schema 0": (_put("schema_version", value=0), "tiny: bundle has schema 0; expected 1 to 1."),
+    "older schema": (
+        _put("schema_version", value=1),
+        "tiny: bundle has schema 1; this edgelip reads 2. Export the bundle again.",
+    ),
     "schema as text": (
         _put("schema_version", value="1"),
         "tiny: manifest schema_version is '1'; expected a whole number.",
@@ -67,7 +70,27 @@ REFUSED = {
     ),
     "model that is no model": (
         _put("models", 0, "file", value="MODEL_CARD.md"),
-        "tiny: manifest gives MODEL_CARD.md as a model; expected an .onnx file.",
+        "tiny: manifest gives MODEL_CARD.md as a model; expected an .onnx file, each once.",
+    ),
+    "model twice": (
+        lambda manifest: manifest["models"].append(manifest["models"][0]),
+        "tiny: manifest gives model.fp32.onnx as a model; expected an .onnx file, each once.",
+    ),
+    "unknown precision": (
+        _put("models", 0, "precision", value="int3"),
+        "tiny: manifest precision is 'int3'; expected 'fp32' or 'fp16' or 'int8' or 'fp8'.",
+    ),
+    "int8 that does not say how": (
+        _put("models", 0, "precision", value="int8"),
+        "tiny: manifest activations is None; expected 'u8' or 's8'.",
+    ),
+    "activations of a float file": (
+        _put("models", 0, "activations", value="u8"),
+        "tiny: manifest activations is 'u8'; expected None.",
+    ),
+    "unknown weights": (
+        _put("models", 0, "weights", value=["dense"]),
+        "tiny: manifest weights is list; expected 'dense' or 'factors'.",
     ),
     "no model": (_put("models", value=[]), "tiny: manifest lists no model. Export the bundle again."),
     "no engine": (
@@ -84,14 +107,25 @@ REFUSED = {
         "tiny: manifest vocabulary holds 'A\\x1b[2J'; expected 1 to 64 characters.",
     ),
     "no tolerance": (
-        _put("tolerance", value={}),
-        "tiny: manifest has no tolerance for precision fp32. Export the bundle again.",
+        _put("models", 0, "tolerance", value=None),
+        "tiny: manifest tolerance of model.fp32.onnx is None; expected a number above 0.",
     ),
     "tolerance 0": (
-        _put("tolerance", "fp32", value=0),
-        "tiny: manifest tolerance of 'fp32' is 0; expected a number above 0.",
+        _put("models", 0, "tolerance", value=0),
+        "tiny: manifest tolerance of model.fp32.onnx is 0; expected a number above 0.",
     ),
-    "clip fps as text": (_put("clip", "fps", value="25"), "tiny: manifest: "),
+    "names that differ by case": (
+        _put("files", "Model.fp32.onnx", value={"sha256": "0" * 64, "bytes": 0}),
+        "tiny: manifest lists the file 'Model.fp32.onnx', which other systems take for a device or for another listed "
+        "file; expected names that differ by more than case.",
+    ),
+    "device name": (
+        _put("files", "nul.txt", value={"sha256": "0" * 64, "bytes": 0}),
+        "tiny: manifest lists the file 'nul.txt', which other systems take for a device or for another listed file; "
+        "expected names that differ by more than case.",
+    ),
+    "clip fps as text": (_put("clip", "fps", value="25"), "tiny: manifest: clip fps is '25'; expected a number."),
+    "clip std as truth": (_put("clip", "std", value=True), "tiny: manifest: clip std is True; expected a number."),
     "clip of too many frames": (
         _put("clip", "frames", value=10**9),
         "tiny: manifest: clip frames is 1000000000; expected a whole number from 1 to 1000.",

@@ -81,7 +81,12 @@ def test_no_clips_give_no_predictions(bundle: Bundle) -> None:
 
 def test_model_must_take_the_clips_of_the_manifest(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "tiny", write_model=lambda path: write_model(path, clip=("B", 1, 29, 6, 6)))
+    with pytest.raises(BundleError, match=r"^tiny: model\.fp32\.onnx takes float32 .*29.*; expected .*1, 4, 6, 6"):
+        Bundle.open(folder)
+
+
+def test_engine_must_take_the_clips_of_the_manifest(fake_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeEngine, "input_axes", (None, 1, 29, 6, 6))  # a build of another model, say
     with pytest.raises(BundleError) as caught:
-        Recogniser(Bundle.open(folder))
-    message = "tiny: model.fp32.onnx takes clips (1, 29, 6, 6), manifest says (1, 4, 6, 6)."
-    assert str(caught.value) == message
+        Recogniser(fake_bundle, engine="fake")
+    assert str(caught.value) == "tiny: model.fp32.onnx takes clips (1, 29, 6, 6), manifest says (1, 4, 6, 6)."

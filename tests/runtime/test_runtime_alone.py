@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -139,8 +140,13 @@ MISTAKES = {
     "one number": (["predict", "BUNDLE", "number.npy"], "has shape (); expected uint8 clips (B, T, H, W)"),
     "not an array": (["predict", "BUNDLE", "text.npz"], "text.npz: is neither .npy nor .npz"),
     "truncated clips": (["predict", "BUNDLE", "cut.npy"], "cut.npy: is cut short"),
-    "unknown engine": (["check", "BUNDLE", "--engine", "tflite"], "There is no engine 'tflite'. Known: ort, openvino."),
+    "unknown engine": (["check", "BUNDLE", "--engine", "tflite"], "There is no engine 'tflite'. Known: ort, ort-cuda,"),
     "unknown precision": (["check", "BUNDLE", "--precision", "int4"], "tiny has no int4 model for engine 'ort'."),
+    "option without a value": (
+        ["check", "BUNDLE", "--option", "hint"],
+        "--option hint is not NAME=VALUE, as in --option hint=throughput.",
+    ),
+    "unknown option": (["check", "BUNDLE", "--option", "hint=latency"], "Engine 'ort' has no option 'hint'."),
     "no threads": (["check", "BUNDLE", "--threads", "0"], "expected 1 or more"),
     "no verb": ([], "required"),
 }
@@ -202,3 +208,27 @@ def test_source_is_python_3_8(source: Path) -> None:
 
 def test_runtime_has_sources() -> None:
     assert len(SOURCES) > 10
+
+
+def test_build_makes_what_check_then_runs(device: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "tiny")
+    done = run(device, "build", bundle)
+    assert done.returncode == 0
+    assert re.fullmatch(r"\S+/optimised\.onnx for \S+-ort\S+, 1 files, [\d,]+ bytes\n", done.stdout)
+    assert done.stderr == "build: optimising model.fp32.onnx\n"
+    done = run(device, "check", bundle, "--json")
+    assert json.loads(done.stdout)[0]["device_key"] in str(next((bundle / "engines").iterdir()))
+
+
+def test_build_answers_in_json(device: Path, tmp_path: Path) -> None:
+    done = run(device, "build", write_bundle(tmp_path / "tiny"), "--json", "--precision", "fp32")
+    (built,) = json.loads(done.stdout)
+    assert (built["engine"], built["main"], list(built["files"])) == ("ort", "optimised.onnx", ["optimised.onnx"])
+
+
+def test_a_device_key_with_a_build_for_nobody_here_is_no_failure(device: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "tiny")
+    run(device, "build", bundle)
+    (built,) = (bundle / "engines").iterdir()
+    built.rename(built.with_name("arm64-neon-ort1.31"))
+    assert run(device, "check", bundle).returncode == 0

@@ -68,14 +68,13 @@ def write_bundle(
     np.savez(folder / "expected.npz", **(expected or {"frames": frames_NTHW, "logits": expected_logits(frames_NTHW)}))
     (folder / "MODEL_CARD.md").write_text("# tiny\n")
     manifest: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": name,
         "producer": "edgelip 0.1.0",
         "files": {file.name: file_entry(file) for file in sorted(folder.iterdir())},
         "vocabulary": list(WORDS),
         "clip": SPEC.to_json(),
-        "models": [{"file": "model.fp32.onnx", "precision": "fp32", "engines": ["ort", "openvino"]}],
-        "tolerance": {"fp32": 1e-4},
+        "models": [model_entry("model.fp32.onnx")],
         "weights_sha256": "0" * 64,
         "lineage": [{"stage": "train", "key": "k", "config": {}}],
         "ledger": {"parameters": 6, "macs": 3, "phm_n": 1},
@@ -83,6 +82,11 @@ def write_bundle(
     edit(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def model_entry(file: str, **changes: Any) -> dict[str, Any]:
+    entry = {"file": file, "precision": "fp32", "activations": None, "weights": "dense"}
+    return {**entry, "engines": ["ort", "openvino"], "tolerance": 1e-4, **changes}
 
 
 def file_entry(path: Path) -> dict[str, Any]:

@@ -6,10 +6,12 @@ Axes: B clips, T frames, H rows, W columns, V words.
 from __future__ import annotations
 
 import abc
+import os
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Dict, Optional, Tuple, Type
+from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Tuple, Type
 
 import numpy as np
 
@@ -17,20 +19,63 @@ from edgelip.runtime.errors import BundleError, MissingError, UsageError
 
 ENGINES: Dict[str, str] = {
     "ort": "edgelip.runtime.engines.ort:OrtEngine",
+    "ort-cuda": "edgelip.runtime.engines.ort:OrtCudaEngine",
+    "ort-tensorrt": "edgelip.runtime.engines.ort:OrtTensorrtEngine",
+    "ort-xnnpack": "edgelip.runtime.engines.ort:OrtXnnpackEngine",
+    "ort-coreml": "edgelip.runtime.engines.ort:OrtCoremlEngine",
+    "ort-qnn": "edgelip.runtime.engines.ort:OrtQnnEngine",
     "openvino": "edgelip.runtime.engines.openvino:OpenvinoEngine",
+    "tensorrt": "edgelip.runtime.engines.trt:TensorrtEngine",
+    "tensorrt-rtx": "edgelip.runtime.engines.trt:TensorrtRtxEngine",
+}
+
+# ONNX Runtime 1.31 sends events of its use when it is imported, unless this is set before.
+_QUIET: Dict[str, Dict[str, str]] = {"onnxruntime": {"ORT_DISABLE_TELEMETRY": "1"}}
+
+_REMEDIES: Dict[str, str] = {
+    "tensorrt": "On a Jetson it comes with JetPack (sudo apt-get install python3-libnvinfer, and a virtual environment "
+    "made with --system-site-packages); elsewhere pip install tensorrt where NVIDIA's driver is"
 }
 
 Axes = Tuple[Optional[int], ...]  # None: any length
+Options = Mapping[str, str]
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build wrote. main: the file that the engine opens; settings: all that bears on it, versions too."""
+
+    main: str
+    settings: Mapping[str, str]
 
 
 class Engine(abc.ABC):
-    """A loaded model: `with open_engine(...) as engine: engine.infer(clips)`. Used by one thread at a time."""
+    """A loaded model: `with open_engine(...) as engine: engine.infer(clips)`. Used by one thread at a time.
 
-    package: str  # what must be installed
+    OPTIONS: what may be set by name, with the words it takes; an empty tuple stands for text that the engine checks.
+    """
+
+    package: ClassVar[str]  # what must be installed
+    needs_build: ClassVar[bool] = False  # True: opens only what `build` made for this kind of device
+    OPTIONS: ClassVar[Mapping[str, Tuple[str, ...]]] = {}
 
     @abc.abstractmethod
-    def __init__(self, model_path: Path, *, threads: int) -> None:
-        """Load the model. Raises BundleError in one line if the engine refuses it."""
+    def __init__(self, model_path: Path, *, threads: int, options: Options) -> None:
+        """Load an ONNX file, or the `main` of a build. Raises BundleError in one line if the engine refuses it."""
+
+    @classmethod
+    @abc.abstractmethod
+    def device_key(cls, options: Options) -> str:
+        """The kind of device that a build with `options` is for, such as 'x86-avx512vnni-ort1.31'."""
+
+    @classmethod
+    def build(cls, model_path: Path, folder: Path, *, options: Options, say: Say) -> BuildResult:
+        """Make of an ONNX file what runs on device_key(options), in the empty `folder`.
+
+        Raises UsageError where an engine has nothing to build, BundleError if it refuses the model.
+        """
+        raise UsageError(f"{cls.__name__} runs the ONNX file as it is; there is nothing to build.")
 
     @property
     @abc.abstractmethod
@@ -76,7 +121,26 @@ def engine_class(name: str) -> Type[Engine]:
     return kind
 
 
-def open_engine(name: str, model_path: Path, *, threads: int = 1, num_words: Optional[int] = None) -> Engine:
+def check_options(name: str, options: Options) -> Options:
+    """The same options. Raises UsageError for one that the engine `name` does not know, or a word it does not take."""
+    known = engine_class(name).OPTIONS
+    for option, word in options.items():
+        if option not in known:
+            has = f"It has {', '.join(known)}." if known else "It has none."
+            raise UsageError(f"Engine {name!r} has no option {option!r}. {has}")
+        if known[option] and word not in known[option]:
+            raise UsageError(f"Option {option} of engine {name!r} is {word!r}; expected {' or '.join(known[option])}.")
+    return options
+
+
+def open_engine(
+    name: str,
+    model_path: Path,
+    *,
+    threads: int = 1,
+    num_words: Optional[int] = None,
+    options: Optional[Options] = None,
+) -> Engine:
     """Load `model_path` into the engine `name` on `threads` CPU threads.
 
     Raises UsageError, MissingError (see engine_class), or BundleError if the engine refuses the model or the model
@@ -84,7 +148,8 @@ def open_engine(name: str, model_path: Path, *, threads: int = 1, num_words: Opt
     """
     if threads < 1:
         raise UsageError(f"threads is {threads}; expected 1 or more.")
-    engine = engine_class(name)(Path(model_path), threads=threads)
+    kind = engine_class(name)
+    engine = kind(Path(model_path), threads=threads, options=check_options(name, options or {}))
     takes, gives = engine.input_axes, engine.output_axes
     if len(takes) != 5 or takes[1] not in (1, None) or len(gives) != 2:
         engine.close()
@@ -96,15 +161,16 @@ def open_engine(name: str, model_path: Path, *, threads: int = 1, num_words: Opt
 
 
 def require_package(package: str, *, engine: str) -> ModuleType:
-    """Import `package`. Raises MissingError saying how to get it."""
+    """Import `package`, its reports to its maker switched off. Raises MissingError saying how to get it."""
+    for name, value in _QUIET.get(package, {}).items():
+        os.environ.setdefault(name, value)
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise _broken(package, engine, error) from error
-        raise MissingError(
-            f"{package} is not installed; the engine {engine!r} needs it. pip install {package}"
-        ) from error
+        remedy = _REMEDIES.get(package, f"pip install {package.replace('_', '-')}")
+        raise MissingError(f"{package} is not installed; the engine {engine!r} needs it. {remedy}") from error
     except ImportError as error:
         raise _broken(package, engine, error) from error
 
@@ -118,3 +184,8 @@ def first_line(error: BaseException) -> str:
     """An engine's message cut to one line of at most 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def short_version(version: str) -> str:
+    """Major and minor: '1.31' of '1.31.1'."""
+    return ".".join(version.split(".")[:2])

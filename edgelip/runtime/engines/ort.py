@@ -1,4 +1,7 @@
-"""ONNX Runtime on the CPU.
+"""ONNX Runtime: on the CPU, and on its other execution providers where they are installed.
+
+ONNX Runtime gives nodes that a provider lacks to the CPU and says nothing. Here every convolution and product must run
+on the provider that the engine is named after, else the engine refuses; the share of all nodes stands in `settings`.
 
 Axes: B clips, T frames, H rows, W columns, V words.
 """
@@ -6,35 +9,55 @@ Axes: B clips, T frames, H rows, W columns, V words.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from edgelip.runtime.engines.engine import Axes, Engine, first_line, require_package
-from edgelip.runtime.errors import BundleError
+from edgelip.runtime.device_key import processor_key
+from edgelip.runtime.engines.engine import (
+    Axes,
+    BuildResult,
+    Engine,
+    Options,
+    Say,
+    first_line,
+    require_package,
+    short_version,
+)
+from edgelip.runtime.errors import BundleError, MissingError
 
-PROVIDER = "CPUExecutionProvider"
+CPU = "CPUExecutionProvider"
 # A spinning pool takes a core from its neighbours and hides contention from the measurement.
 SESSION_CONFIG = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
+OPTIMISED_NAME = "optimised.onnx"
+_ARITHMETIC = ("Conv", "Gemm", "MatMul", "Attention", "LSTM", "GRU", "Einsum")  # ends of operator names that multiply
 
 
 def open_session(
     model_path: Path,
     *,
     threads: int = 1,
+    provider: str = CPU,
+    provider_options: Optional[Mapping[str, str]] = None,
     optimisation: str = "ALL",
     optimised_path: Optional[Path] = None,
     profile_prefix: Optional[Path] = None,
     config: Optional[Mapping[str, str]] = None,
 ) -> Any:
-    """An onnxruntime.InferenceSession on the CPU provider alone.
+    """An onnxruntime.InferenceSession on `provider`; what that lacks is left to the CPU provider.
 
     optimisation: ALL, EXTENDED, BASIC or DISABLE_ALL. ALL brings the NCHWc layout: BASIC runs 1.3 times as long.
     optimised_path: where to save the graph that really runs; profile_prefix: where the profile goes, end_profiling()
     names it; config: further session config entries.
-    Raises BundleError in one line if ONNX Runtime refuses the model, MissingError without onnxruntime.
+    Raises BundleError in one line if ONNX Runtime refuses the model, MissingError without onnxruntime or the provider.
     """
     onnxruntime: Any = require_package("onnxruntime", engine="ort")
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise MissingError(
+            f"onnxruntime {onnxruntime.__version__} has {', '.join(available)}; expected {provider}. Install the build "
+            "of ONNX Runtime that has it (on a Jetson NVIDIA's own), or use --engine ort."
+        )
     options = onnxruntime.SessionOptions()
     level = optimisation if optimisation == "DISABLE_ALL" else f"ENABLE_{optimisation}"
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
@@ -48,40 +71,87 @@ def open_session(
     if profile_prefix is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile_prefix)
+    providers = [(provider, dict(provider_options or {}))] + ([] if provider == CPU else [(CPU, {})])
     try:
-        session = onnxruntime.InferenceSession(str(model_path), options, providers=[PROVIDER])
+        session = onnxruntime.InferenceSession(str(model_path), options, providers=providers)
     except Exception as error:  # its exceptions have no common root below Exception
         raise BundleError(f"ONNX Runtime cannot load {model_path}: {first_line(error)}") from error
     used = session.get_providers()
-    if used != [PROVIDER]:
-        raise BundleError(f"ONNX Runtime runs {model_path} on {used}; expected {PROVIDER} alone.")
+    if used[:1] != [provider]:
+        raise BundleError(f"ONNX Runtime runs {model_path} on {used}; expected {provider} first.")
     return session
 
 
-class OrtEngine(Engine):
+def nodes_by_provider(subgraphs: Sequence[Any]) -> Dict[str, List[str]]:
+    """Operators of the nodes that each provider got, from get_provider_graph_assignment_info()."""
+    found: Dict[str, List[str]] = {}
+    for subgraph in subgraphs:
+        found.setdefault(str(subgraph.ep_name), []).extend(str(node.op_type) for node in subgraph.get_nodes())
+    return found
+
+
+def refuse_fallback(nodes: Mapping[str, Sequence[str]], provider: str, *, allowed: bool) -> Dict[str, str]:
+    """What `settings` say of where the nodes run.
+
+    Raises BundleError if convolutions or products run elsewhere than on `provider` and that was not allowed.
+    """
+    total = sum(len(operators) for operators in nodes.values())
+    strays = [
+        operator for name, operators in nodes.items() if name != provider for operator in operators
+        if operator.endswith(_ARITHMETIC)
+    ]  # fmt: skip
+    here = f"{len(nodes.get(provider, ()))} of {total}"
+    if not strays:
+        return {"nodes_on_provider": here}
+    kinds = ", ".join(f"{strays.count(kind)} {kind}" for kind in dict.fromkeys(strays))
+    if not allowed:
+        raise BundleError(
+            f"{provider} takes {here} nodes; {kinds} fall back to the CPU. Use another precision or engine, or accept "
+            "it: --option fallback=allow."
+        )
+    return {"nodes_on_provider": here, "fallback": f"{kinds} run on the CPU, {here} nodes on {provider}"}
+
+
+class _OrtEngine(Engine):
     """All graph optimisations, `threads` threads inside an operator, one operator at a time, no spinning."""
 
     package = "onnxruntime"
+    provider: ClassVar[str]
+    key_word: ClassVar[str]  # of the device key
+    OPTIONS: ClassVar[Mapping[str, Tuple[str, ...]]] = {"fallback": ("refuse", "allow")}
 
-    def __init__(
-        self,
-        model_path: Path,
-        *,
-        threads: int = 1,
-        optimised_path: Optional[Path] = None,
-        profile_prefix: Optional[Path] = None,
-    ) -> None:
+    def __init__(self, model_path: Path, *, threads: int = 1, options: Optional[Options] = None) -> None:
+        options = options or {}
+        allowed = self.provider == CPU or options.get("fallback") == "allow"
+        built = model_path.name == OPTIMISED_NAME
         session = open_session(
-            model_path, threads=threads, optimised_path=optimised_path, profile_prefix=profile_prefix
+            model_path,
+            threads=threads,
+            provider=self.provider,
+            provider_options=self._provider_options(threads, options),
+            optimisation="DISABLE_ALL" if built else "ALL",
+            config=_placement_config(allowed=allowed),
         )
+        self._placement: Dict[str, str] = {}
+        if self.provider != CPU:
+            self._placement = _placement(session, self.provider, allowed=allowed)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 or inputs[0].type != "tensor(float)":
             takes = [f"{value.name}: {value.type}" for value in inputs]
             raise BundleError(f"{model_path} takes {takes}, gives {len(outputs)} outputs; expected one float32 to one.")
         self._session: Any = session
-        self._threads = threads
+        self._threads, self._optimisation = threads, "done at build" if built else "ALL"
         self._input_name, self._output_name = inputs[0].name, outputs[0].name
         self._input_axes, self._output_axes = _axes(inputs[0].shape), _axes(outputs[0].shape)
+
+    @staticmethod
+    def _provider_options(threads: int, options: Options) -> Dict[str, str]:
+        return {}
+
+    @classmethod
+    def device_key(cls, options: Options) -> str:
+        onnxruntime: Any = require_package("onnxruntime", engine="ort")
+        return f"{processor_key()}-{cls.key_word}{short_version(onnxruntime.__version__)}"
 
     @property
     def input_axes(self) -> Axes:
@@ -96,8 +166,9 @@ class OrtEngine(Engine):
         onnxruntime: Any = require_package("onnxruntime", engine="ort")
         return {
             "onnxruntime": str(onnxruntime.__version__),
-            "provider": PROVIDER,
-            "graph_optimisation": "ALL",
+            "provider": self.provider,
+            **self._placement,
+            "graph_optimisation": self._optimisation,
             "intra_op_threads": str(self._threads),
             "inter_op_threads": "1",
             **SESSION_CONFIG,
@@ -110,12 +181,96 @@ class OrtEngine(Engine):
             raise BundleError(f"ONNX Runtime fails on clips {clips_B1THW.shape}: {first_line(error)}") from error
         return np.asarray(logits_BV)
 
-    def end_profiling(self) -> Path:
-        """Close the profile and say where it lies; only with `profile_prefix`."""
-        return Path(self._session.end_profiling())
-
     def close(self) -> None:
         self._session = None
+
+
+class OrtEngine(_OrtEngine):
+    """ONNX Runtime on the CPU. A build is the graph as optimised for this processor: it loads faster, no more."""
+
+    provider = CPU
+    key_word = "ort"
+    OPTIONS: ClassVar[Mapping[str, Tuple[str, ...]]] = {}
+
+    @classmethod
+    def build(cls, model_path: Path, folder: Path, *, options: Options, say: Say) -> BuildResult:
+        say(f"optimising {model_path.name}")
+        open_session(model_path, optimised_path=folder / OPTIMISED_NAME)
+        onnxruntime: Any = require_package("onnxruntime", engine="ort")
+        return BuildResult(OPTIMISED_NAME, {"onnxruntime": str(onnxruntime.__version__), "graph_optimisation": "ALL"})
+
+
+class OrtCudaEngine(_OrtEngine):
+    """ONNX Runtime on an NVIDIA GPU, TF32 off."""
+
+    provider = "CUDAExecutionProvider"
+    key_word = "ort-cuda"
+
+    @staticmethod
+    def _provider_options(threads: int, options: Options) -> Dict[str, str]:
+        return {"use_tf32": "0"}  # its 10 bits of mantissa would break parity in fp32
+
+
+class OrtTensorrtEngine(_OrtEngine):
+    """ONNX Runtime with TensorRT inside, which builds at every load."""
+
+    provider = "TensorrtExecutionProvider"
+    key_word = "ort-tensorrt"
+
+
+class OrtXnnpackEngine(_OrtEngine):
+    """ONNX Runtime with XNNPACK, for ARM processors; the threads are XNNPACK's own."""
+
+    provider = "XnnpackExecutionProvider"
+    key_word = "ort-xnnpack"
+
+    @staticmethod
+    def _provider_options(threads: int, options: Options) -> Dict[str, str]:
+        return {"intra_op_num_threads": str(threads)}
+
+
+class OrtCoremlEngine(_OrtEngine):
+    """ONNX Runtime with Core ML, on Apple's devices."""
+
+    provider = "CoreMLExecutionProvider"
+    key_word = "ort-coreml"
+
+    @staticmethod
+    def _provider_options(threads: int, options: Options) -> Dict[str, str]:
+        return {"ModelFormat": "MLProgram"}
+
+
+class OrtQnnEngine(_OrtEngine):
+    """ONNX Runtime with Qualcomm's QNN; option backend: htp is the neural processor."""
+
+    provider = "QNNExecutionProvider"
+    key_word = "ort-qnn"
+    OPTIONS: ClassVar[Mapping[str, Tuple[str, ...]]] = {**_OrtEngine.OPTIONS, "backend": ("htp", "cpu")}
+
+    @staticmethod
+    def _provider_options(threads: int, options: Options) -> Dict[str, str]:
+        return {"backend_type": options.get("backend", "htp")}
+
+
+def _tells_placement() -> bool:
+    """Whether this ONNX Runtime says which provider runs which node; since 1.24."""
+    onnxruntime: Any = require_package("onnxruntime", engine="ort")
+    return hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info")
+
+
+def _placement_config(*, allowed: bool) -> Dict[str, str]:
+    if _tells_placement():
+        return {"session.record_ep_graph_assignment_info": "1"}
+    return {} if allowed else {"session.disable_cpu_ep_fallback": "1"}  # an older one can at least refuse
+
+
+def _placement(session: Any, provider: str, *, allowed: bool) -> Dict[str, str]:
+    if _tells_placement():
+        nodes = nodes_by_provider(session.get_provider_graph_assignment_info())
+        return refuse_fallback(nodes, provider, allowed=allowed)
+    if allowed:
+        return {"nodes_on_provider": "unknown", "fallback": "this onnxruntime does not tell what runs on the CPU"}
+    return {"nodes_on_provider": "all"}
 
 
 def _axes(shape: Any) -> Axes:

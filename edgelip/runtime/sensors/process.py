@@ -6,10 +6,13 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import Dict, List, Optional, Union
+from typing import Dict, FrozenSet, List, Optional, Union
+
+from edgelip.runtime.sensors.sysfs import ROOT, read_number, read_text
 
 _STATUS = Path("/proc/self/status")
 _CPU = Path("/sys/devices/system/cpu")
+_LONGEST = 4 << 20  # /proc/cpuinfo of a server with many processors
 
 Reading = Union[str, int, float, None]
 
@@ -34,6 +37,33 @@ def reset_peak_memory() -> bool:
     return True
 
 
+def shared_memory_mib(root: Path = ROOT) -> Dict[str, Optional[float]]:
+    """Memory of this process where shared pages are split among those that share them (`pss`) or left out (`uss`)."""
+    fields = _kilobytes(root / "proc/self/smaps_rollup")
+    private = [fields[name] for name in ("Private_Clean", "Private_Dirty") if name in fields]
+    pss = fields.get("Pss")
+    return {"pss": None if pss is None else pss / 1024, "uss": sum(private) / 1024 if private else None}
+
+
+def available_memory_mib(root: Path = ROOT) -> Optional[float]:
+    """What could still be taken without swapping; its fall is a model's memory where CPU and GPU share theirs."""
+    available = _kilobytes(root / "proc/meminfo").get("MemAvailable")
+    return None if available is None else available / 1024
+
+
+def gpu_mapped_memory_mib(root: Path = ROOT, *, pid: Optional[int] = None) -> Optional[float]:
+    """What a Jetson's driver has mapped for process `pid`, this one by default; None without root or on other machines.
+
+    Rows are client, process, pid, size as '1234K' (recalled, L4T 35 and 36).
+    """
+    wanted = str(os.getpid() if pid is None else pid)
+    text = read_text(root / "sys/kernel/debug/nvmap/iovmm/clients")
+    rows = [line.split() for line in (text or "").splitlines()]
+    sizes = [row[-1][:-1] for row in rows if len(row) >= 4 and row[-2] == wanted and row[-1].endswith("K")]
+    known = [int(size) / 1024 for size in sizes if size.isdigit()]
+    return sum(known) if known else None
+
+
 def process_age_ms() -> Optional[float]:
     """Milliseconds since this process was started, to the kernel's tick (10 ms)."""
     stat = "".join(_lines(Path("/proc/self/stat")))
@@ -47,7 +77,7 @@ def process_age_ms() -> Optional[float]:
 
 def clock_mhz() -> Optional[float]:
     """Mean frequency of the processors now."""
-    scaling = [_number(path) for path in sorted(_CPU.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
+    scaling = [read_number(path) for path in sorted(_CPU.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
     rates: List[float] = [khz / 1000 for khz in scaling if khz is not None]
     if not rates:
         rates = [float(line.partition(":")[2]) for line in _lines(Path("/proc/cpuinfo")) if line.startswith("cpu MHz")]
@@ -56,7 +86,7 @@ def clock_mhz() -> Optional[float]:
 
 def temperature_c() -> Optional[float]:
     """The hottest thermal zone."""
-    zones = [_number(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    zones = [read_number(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
     known = [millidegrees / 1000 for millidegrees in zones if millidegrees is not None]
     return max(known) if known else None
 
@@ -69,11 +99,17 @@ def load_average() -> Optional[float]:
         return None
 
 
+def cpu_features() -> FrozenSet[str]:
+    """Instruction sets as the kernel names them, such as 'avx512_vnni' or 'asimddp'."""
+    return frozenset(_cpuinfo("flags", "Features").split())
+
+
 def environment() -> Dict[str, Reading]:
     """The machine that a measurement was taken on."""
     affinity = getattr(os, "sched_getaffinity", None)
     governor = "".join(_lines(_CPU / "cpu0/cpufreq/scaling_governor")).strip()
-    features = _cpuinfo("flags", "Features").split()
+    features = cpu_features()
+    total = _kilobytes(Path("/proc/meminfo")).get("MemTotal")
     return {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
@@ -84,15 +120,19 @@ def environment() -> Dict[str, Reading]:
         "num_cpus_allowed": len(affinity(0)) if affinity else None,
         "int8_dot_product": next((name for name in ("avx512_vnni", "avx_vnni", "asimddp") if name in features), None),
         "governor": governor or None,
-        "memory_mib": _total_memory_mib(),
+        "memory_mib": None if total is None else total / 1024,
     }
 
 
-def _total_memory_mib() -> Optional[float]:
-    for line in _lines(Path("/proc/meminfo")):
-        if line.startswith("MemTotal:"):
-            return int(line.split()[1]) / 1024
-    return None
+def _kilobytes(path: Path) -> Dict[str, int]:
+    """Fields of a file with lines such as 'MemTotal:  16384 kB'."""
+    found: Dict[str, int] = {}
+    for line in (read_text(path) or "").splitlines():
+        name, _, value = line.partition(":")
+        number = value.split()
+        if number and number[0].isdigit():
+            found[name] = int(number[0])
+    return found
 
 
 def _cpuinfo(*names: str) -> str:
@@ -104,14 +144,4 @@ def _cpuinfo(*names: str) -> str:
 
 
 def _lines(path: Path) -> List[str]:
-    try:
-        return path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
-def _number(path: Path) -> Optional[float]:
-    try:
-        return float("".join(_lines(path)))
-    except ValueError:
-        return None
+    return (read_text(path, max_bytes=_LONGEST) or "").splitlines()
