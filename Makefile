@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup check test test-slow export bench report clean help
+
+.PHONY: setup check test test-slow test-arm64 export bench report clean help
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY) ## make the virtual environment and install everything
 
@@ -31,6 +32,9 @@ test: $(READY) ## the fast tests, without a GPU
 
 test-slow: $(READY) ## training to accuracy, kills, real clips: tens of minutes
 	$(BIN)/pytest -m slow
+
+test-arm64: $(READY) ## bundles in an emulated aarch64 root (BUNDLES=...; needs root and qemu-user-static)
+	$(BIN)/python tests/arm64/emulated.py $(BUNDLES)
 
 export: $(READY) ## a recipe to checked bundles and a trade-off table (RECIPE=...)
 	$(BIN)/edgelip export $(RECIPE)
