@@ -106,6 +106,19 @@ class VariantSection(Strict):
     stages: tuple[dict[str, Any], ...] = ()
 
 
+class ExportSection(Strict):
+    """Which files the bundles hold beside fp32, for float variants; a variant with stage qat holds int8 files alone."""
+
+    precisions: tuple[Literal["fp16", "fp8"], ...] = ("fp16",)
+
+
+class BuildSection(Strict):
+    """An engine to build of every variant on this machine: engines that run it are elsewhere, or load faster so."""
+
+    engine: str
+    options: dict[str, str] = {}
+
+
 class BenchSection(Strict):
     """How each bundle is measured."""
 
@@ -126,6 +139,8 @@ class Recipe(Strict):
     model: ModelSection = ModelSection()
     train: TrainSection
     variant: tuple[VariantSection, ...] = Field(min_length=1)
+    export: ExportSection = ExportSection()
+    build: tuple[BuildSection, ...] = ()
     bench: BenchSection = BenchSection()
 
     @model_validator(mode="after")

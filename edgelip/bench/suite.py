@@ -64,10 +64,11 @@ class TestClips:
 
 @dataclass(frozen=True)
 class Result:
-    """One bundle measured: `row` for the report, the raw `runs` of every launch, and each clip's correctness."""
+    """One bundle measured: `row` for the report, the raw `runs` of every launch, each clip's logits and correctness."""
 
     row: Row
     runs: tuple[BenchRun, ...]
+    logits_NV: np.ndarray
     top1_N: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
@@ -100,18 +101,22 @@ def measure_bundles(
             raise ClipError(f"{clips}: labels reach {test.labels_N.max()}; {bundle.name} has {num_words} words.")
     subjects = [Subject(bundle.path, engine=engine, threads=threads) for bundle in opened]
     accuracies: list[tuple[np.ndarray, np.ndarray]] = []
+    logits: list[np.ndarray] = []
     for bundle, subject in zip(opened, subjects, strict=True):
         say(f"accuracy of {bundle.name} on {len(test.labels_N)} clips")
         logits_NV = deployed_logits(replace(subject, threads=accuracy_threads or os.cpu_count() or 1), test.path)
         if len(logits_NV) != len(test.labels_N):
             raise MeasurementError(f"{bundle.name} gave {len(logits_NV)} results for {len(test.labels_N)} clips.")
+        logits.append(logits_NV)
         top1_N = statistics.accuracy(logits_NV, test.labels_N)
         accuracies.append((top1_N, statistics.accuracy(logits_NV, test.labels_N, top=5)))
     graphs = [_graph_fields(bundle, engine, say) for bundle in opened]
     runs = bench_launches(subjects, launches=launches, seconds=seconds, say=say)
 
     results = []
-    for bundle, (top1_N, top5_N), graph, launched in zip(opened, accuracies, graphs, runs, strict=True):
+    for bundle, logits_NV, (top1_N, top5_N), graph, launched in zip(
+        opened, logits, accuracies, graphs, runs, strict=True
+    ):
         model = bundle.model_for(engine)
         row: Row = {
             "variant": bundle.name,
@@ -134,7 +139,7 @@ def measure_bundles(
             "bundle_sha256": bundle.sha256,
             "clips_sha256": test.sha256,
         }
-        results.append(Result(row, tuple(launched), top1_N))
+        results.append(Result(row, tuple(launched), logits_NV, top1_N))
     return results
 
 

@@ -20,6 +20,7 @@ EXTRAS = {
     "onnxscript": "onnx",
     "onnxruntime": "ort",
     "openvino": "openvino",
+    "cryptography": "sign",
     "scipy": "report",
     "matplotlib": "report",
 }

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgelip.cache import step_key
+from edgelip.cli.engines import ENGINE_PACKAGES, add_engines, build_key
+from edgelip.deploy.sign import read_private_key, sign_bundle
 from edgelip.errors import UsageError
 from edgelip.files import remove_leftovers, replace_folder, write_atomic, writing
 from edgelip.progress import Progress
@@ -21,13 +23,26 @@ if TYPE_CHECKING:
     from edgelip.cli.workshop import Workshop
 
 DONE = ".cache/done.json"
-TABLES = ("tradeoff.json", "tradeoff.md", "tradeoff.csv", "tradeoff.png", "measurements.json")
+TABLES = (
+    "tradeoff.json", "tradeoff.md", "tradeoff.csv", "tradeoff.png", "measurements.json", "parity.json", "parity.md"
+)  # fmt: skip
 
 
 def export_recipe(
-    recipe_path: Path, *, overrides: Sequence[str], out: Path | None, as_json: bool, dry_run: bool
+    recipe_path: Path,
+    *,
+    overrides: Sequence[str],
+    out: Path | None,
+    as_json: bool,
+    dry_run: bool = False,
+    sign: Path | None = None,
 ) -> str:
-    """Make what the recipe asks for and is not there yet. Returns the table, as text or JSON."""
+    """Make what the recipe asks for and is not there yet. Returns the table, as text or JSON.
+
+    sign: file of a private key; each bundle is signed with it.
+    """
+    if sign is not None:
+        read_private_key(sign)  # a wrong key is said before hours are spent
     recipe = load_recipe(recipe_path, overrides=overrides)
     progress = Progress()
     from edgelip.cli.workshop import Workshop  # imports torch: after the recipe is known to be good
@@ -44,6 +59,9 @@ def export_recipe(
             workshop.refuse_unbundled()
             workshop.rehearse()
             _make(workshop, plan, command=command)
+        if sign is not None:
+            for name in workshop.variants:
+                sign_bundle(folder / name, sign)
         return _result(folder, as_json=as_json)
 
 
@@ -79,8 +97,12 @@ def plan_key(workshop: Workshop) -> str:
             "name": workshop.recipe.name,
         },
         sources=["bench", "report", "runtime"],
-        inputs=[workshop.clips.key("test"), *(workshop.bundle_key(name) for name in workshop.variants)],
-        packages=(workshop.recipe.bench.engine, "onnxruntime"),
+        inputs=[
+            workshop.clips.key("test"),
+            *(workshop.bundle_key(name) for name in workshop.variants),
+            *(build_key(workshop, name, section) for name in workshop.variants for section in workshop.recipe.build),
+        ],
+        packages=ENGINE_PACKAGES,
     )
 
 
@@ -96,6 +118,7 @@ def _make(workshop: Workshop, plan: str, *, command: str) -> None:
     for name, bundle in bundles.items():
         with replace_folder(folder / name, only_if_holds="manifest.json") as partial:
             shutil.copytree(bundle, partial, dirs_exist_ok=True)
+            add_engines(workshop, name, partial)
     for name in old.get("variants", []):
         stale = folder / name
         if name not in bundles and (stale / "manifest.json").is_file():
@@ -112,7 +135,8 @@ def _make(workshop: Workshop, plan: str, *, command: str) -> None:
 
 def _results(folder: Path, variants: Sequence[str]) -> list[str]:
     """Paths, relative to the folder, of every file that an export leaves."""
-    inside = [str(path.relative_to(folder)) for name in variants for path in sorted((folder / name).iterdir())]
+    paths = [path for name in variants for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    inside = [str(path.relative_to(folder)) for path in paths]
     return [*TABLES, *inside]
 
 
@@ -151,6 +175,9 @@ def _plan_text(workshop: Workshop) -> str:
         for i in range(1, len(stages) + 1):
             steps.append((f"{name}: " + " + ".join(s.name for s in stages[:i]), workshop.stage_key(stages[:i])))
         steps.append((f"{name}: bundle", workshop.bundle_key(name)))
+        for section in workshop.recipe.build:
+            options = "".join(f" {option}={word}" for option, word in section.options.items())
+            steps.append((f"{name}: {section.engine}{options}", build_key(workshop, name, section)))
     for text, key in steps:
         state = "cached" if workshop.cache.finished(key) else "to make"
         lines.append(f"{state:8} {text:40} {key}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgelip.cli.agreement import write_agreement
 from edgelip.files import write_atomic, writing
 from edgelip.report.ledger import Ledger, LedgerRow
 from edgelip.report.tradeoff import terminal_text, write_report
@@ -43,6 +44,10 @@ def measure_variants(workshop: Workshop, bundles: Mapping[str, Path], *, command
         threads=bench.threads,
         say=progress.say,
     )
+    known = {
+        tuple(result.row[key] for key in ("variant", "engine", "precision")): result.logits_NV for result in results
+    }
+    write_agreement(workshop, bundles, clips, known=known, threads=os.cpu_count() or 1)
     header = {
         "recipe": workshop.recipe.name,
         "command": command,
@@ -51,8 +56,8 @@ def measure_variants(workshop: Workshop, bundles: Mapping[str, Path], *, command
         "speakers": len(np.unique(store.speakers)),
         "notes": [f"Test clips: {workshop.clips.test_line()}."],
     }
-    known = [field.name for field in fields(LedgerRow)]
-    ledger = Ledger.from_rows(header, [{key: result.row[key] for key in known} for result in results])
+    columns = [field.name for field in fields(LedgerRow)]
+    ledger = Ledger.from_rows(header, [{key: result.row[key] for key in columns} for result in results])
     for result in results:
         write_atomic(bundles[result.row["variant"]] / ACCURACY, _accuracy_json(result))
     raw = {"header": header, "results": [result.to_json() for result in results]}

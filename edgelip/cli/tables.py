@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgelip.registry import lookup
@@ -14,7 +15,9 @@ TABLES = {
     "backbones": "edgelip.models.catalogue:BACKBONES",
     "stages": "edgelip.compress:STAGES",
     "engines": "edgelip.runtime.engines.engine:ENGINES",
+    "devices": "edgelip.deploy.target:device_rows",
 }
+DEVICE_COLUMNS = ("device", "title", "compute", "precisions", "engines")
 COLUMNS = ("backbone", "parameters", "GMAC", "published GMAC", "fp32 MB", "LRW top-1 %", "source")
 NOTE = (
     "GMAC: one clip of 29 x 88 x 88 (audio: 18,560 samples), 500 words. The published code also computes positions\n"
@@ -25,6 +28,11 @@ NOTE = (
 def table_text(table: str, *, as_json: bool) -> str:
     """The entries of a table, a line each, or as JSON. Raises UsageError if there is no such table."""
     names = lookup(TABLES, table, kind="table")
+    if table == "devices":
+        rows = names()
+        if as_json:
+            return json.dumps([dict(zip(DEVICE_COLUMNS, row, strict=True)) for row in rows], indent=1)
+        return "\n".join(_aligned([DEVICE_COLUMNS, *rows]))
     if table == "backbones":
         from edgelip.models.census import describe
 
@@ -41,9 +49,15 @@ def _backbones_text(details: list[BackboneDetails]) -> str:
         published = "" if each.published_gmac is None else f"{each.published_gmac:.3f}"
         numbers = (f"{each.parameters:,}", f"{each.macs / 1e9:.3f}", published, f"{each.fp32_mb:.1f}", top1)
         rows.append((each.name, *numbers, each.source))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS) - 1)]
+    return "\n".join([*_aligned(rows, figures=True), "", NOTE])
+
+
+def _aligned(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
+    """Columns padded to equal width; figures: those between the first and the last stand right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = []
-    for name, *figures, source in rows:
-        cells = [name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(figures, widths[1:], strict=True))]
-        lines.append("  ".join([*cells, source]))
-    return "\n".join([*lines, "", NOTE])
+    for first, *middle, last in rows:
+        pad = str.rjust if figures else str.ljust
+        cells = [first.ljust(widths[0]), *(pad(text, width) for text, width in zip(middle, widths[1:], strict=True))]
+        lines.append("  ".join([*cells, last]))
+    return lines

@@ -35,8 +35,31 @@ def export(
     name: Annotated[Optional[str], typer.Option(help="Name of a checkpoint's bundle; default its folder's.")] = None,
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, make nothing.")] = False,
+    sign: Annotated[
+        Optional[Path], typer.Option(metavar="KEY.pem", help="Sign every bundle with this ed25519 private key.")
+    ] = None,
+    device: Annotated[
+        Optional[str], typer.Option(help="Deploy there: a name of export/devices/, or a TOML file like those.")
+    ] = None,
+    host: Annotated[Optional[str], typer.Option(help="With --device: ssh host; default the description's.")] = None,
+    ssh_config: Annotated[Optional[Path], typer.Option(help="With --device: instead of ~/.ssh/config.")] = None,
+    engine: Annotated[Optional[str], typer.Option(help="With --device: default the description's.")] = None,
+    precision: Annotated[Optional[str], typer.Option(help="With --device: default the first it takes.")] = None,
+    offline: Annotated[
+        Optional[Path], typer.Option(metavar="FOLDER", help="With --device: a folder to carry there, and its results.")
+    ] = None,
 ) -> None:
     """Turn a recipe into checked bundles and a trade-off table, or a checkpoint into one checked bundle."""
+    if device is not None:
+        from edgelip.cli.deploy_device import DeployOptions, export_to_device
+
+        if name is not None or dry_run or sign is not None:
+            raise UsageError("--name, --dry-run and --sign belong to an export without --device.")
+        options = DeployOptions(host=host, ssh_config=ssh_config, engine=engine, precision=precision, offline=offline)
+        typer.echo(export_to_device(recipe, device=device, options=options, out=out, overrides=set_, as_json=as_json))
+        return
+    if (host, ssh_config, engine, precision, offline) != (None, None, None, None, None):
+        raise UsageError("--host, --ssh-config, --engine, --precision and --offline belong to --device NAME.")
     from edgelip.cli.scorers import is_checkpoint
 
     if is_checkpoint(recipe) or recipe.suffix == ".safetensors":
@@ -44,7 +67,7 @@ def export(
 
         if set_ or dry_run:
             raise UsageError("--set and --dry-run belong to a recipe; a checkpoint is exported as it is.")
-        typer.echo(export_checkpoint(recipe, out=out, name=name, as_json=as_json))
+        typer.echo(export_checkpoint(recipe, out=out, name=name, as_json=as_json, sign=sign))
         return
     if recipe.suffix in (".pth", ".pt", ".tar", ".ckpt"):
         raise UsageError(
@@ -55,7 +78,7 @@ def export(
 
     if name is not None:
         raise UsageError("--name belongs to a checkpoint; a recipe names its variants.")
-    typer.echo(export_recipe(recipe, overrides=set_, out=out, as_json=as_json, dry_run=dry_run))
+    typer.echo(export_recipe(recipe, overrides=set_, out=out, as_json=as_json, dry_run=dry_run, sign=sign))
 
 
 @app.command()
@@ -152,6 +175,60 @@ def predict(
 
 
 @app.command()
+def pack(
+    bundle: Annotated[Path, typer.Argument(help="A bundle (folder).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="FILE.pyz, or a folder to make.")],
+    wheel: Annotated[
+        list[Path], typer.Option(help="Wheel for the device to put into the folder, such as numpy's; repeatable.")
+    ] = [],  # noqa: B006
+    with_engines: Annotated[
+        bool, typer.Option("--with-engines", help="Take the built engines of the bundle along.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make one file or folder of a bundle and all that runs it, for a device without pip and network."""
+    from edgelip.cli.pack import pack_bundle
+
+    typer.echo(pack_bundle(bundle, out=out, wheels=wheel, with_engines=with_engines, as_json=as_json))
+
+
+@app.command()
+def bench(
+    bundles: Annotated[list[Path], typer.Argument(help="Bundles (folders); ratios are to the first.")],
+    engine: Annotated[Optional[str], typer.Option(help="Inference engine; default ort, of a device its own.")] = None,
+    precision: Annotated[Optional[str], typer.Option(help="Default the first that the engine takes.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
+    launches: Annotated[int, typer.Option(min=1, help="Fresh processes a bundle.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="Of steady running in each launch.")] = 3.0,
+    predict_: Annotated[
+        Optional[str],
+        typer.Option("--predict", metavar="DEVICE", help="Run nothing: what its datasheet allows at best."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure bundles side by side on this machine, or say what the datasheet of a device allows."""
+    if predict_ is not None:
+        from edgelip.cli.predict_latency import roofline_text
+
+        if len(bundles) > 1:
+            raise UsageError(f"--predict takes one BUNDLE; got {len(bundles)}.")
+        typer.echo(roofline_text(bundles[0], predict_, engine=engine, precision=precision, as_json=as_json))
+        return
+    from edgelip.cli.bench_bundles import bench_text
+
+    text = bench_text(
+        bundles,
+        engine=engine or "ort",
+        precision=precision,
+        threads=threads,
+        launches=launches,
+        seconds=seconds,
+        as_json=as_json,
+    )
+    typer.echo(text)
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of an export, holding tradeoff.json.")] = Path("export/dist"),
     as_json: AsJson = False,
@@ -164,13 +241,29 @@ def report(
 
 @app.command("list")
 def list_(
-    table: Annotated[str, typer.Argument(help="backbones, stages or engines")],
+    table: Annotated[str, typer.Argument(help="backbones, stages, engines or devices")],
     as_json: AsJson = False,
 ) -> None:
     """Print the entries of a table."""
     from edgelip.cli.tables import table_text
 
     typer.echo(table_text(table, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    device: Annotated[Optional[str], typer.Option(help="Also look at that device, over ssh.")] = None,
+    host: Annotated[Optional[str], typer.Option(help="With --device: ssh host; default the description's.")] = None,
+    ssh_config: Annotated[Optional[Path], typer.Option(help="With --device: instead of ~/.ssh/config.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is here, what is missing and the command that mends it; install nothing."""
+    from edgelip.cli.deploy_device import DeployOptions
+    from edgelip.cli.doctor import diagnose
+
+    diagnosis = diagnose(device=device, options=DeployOptions(host=host, ssh_config=ssh_config), as_json=as_json)
+    typer.echo(diagnosis.text)
+    raise typer.Exit(diagnosis.exit_code)
 
 
 @data.command()

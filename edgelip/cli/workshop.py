@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from edgelip.cache import Cache, step_key
 from edgelip.cli.bundling import bundle_from_checkpoint, engines_for, refuse_unbundled
 from edgelip.cli.clip_source import ClipSource
+from edgelip.cli.engines import check_build
 from edgelip.cli.start import Start, read_start
 from edgelip.compress import STAGES
 from edgelip.compress.pipeline import apply_stage, rehearse, stages_from_configs
@@ -208,13 +209,16 @@ class Workshop:
         """Check every variant on an untrained model before hours are spent: unfit stages and engines fail here."""
         engine = self.recipe.bench.engine
         engine_class(engine)
+        for section in self.recipe.build:
+            check_build(section)
         for name, stages in self.variants.items():
             engines = engines_for(self.lineage(stages))
-            if engine not in engines:
-                raise RecipeError(
-                    f"bench.engine {engine!r} does not take the int8 file of variant {name!r}; "
-                    f"it takes {', '.join(engines)}. Choose that, or leave the variant out."
-                )
+            for key, wanted in [("bench", engine), *(("build", section.engine) for section in self.recipe.build)]:
+                if wanted not in engines:
+                    raise RecipeError(
+                        f"{key}.engine {wanted!r} takes no file of variant {name!r}; those that do are "
+                        f"{', '.join(engines)}. Choose one of them, or leave the variant out."
+                    )
             if self.start is not None:
                 self.start.check_follows(name, stages)
             if stages and self.cache.finished(self.stage_key(stages)) is None:
@@ -226,13 +230,17 @@ class Workshop:
         refuse_unbundled(self._untrained(), self.spec, name=f"model {self.recipe.model.backbone!r}")
 
     def bundle_key(self, variant: str) -> str:
-        config = {"variant": variant, "check_clips": self.recipe.bench.check_clips, "engine": self.recipe.bench.engine}
+        config = {
+            "variant": variant,
+            "check_clips": self.recipe.bench.check_clips,
+            "precisions": self.recipe.export.precisions,
+        }
         return step_key(
             "bundle",
             config,
             sources=["deploy", "compress", "models"],
             inputs=[self.stage_key(self.variants[variant]), self.clips.key("val")],
-            packages=("torch", "onnx", "onnxscript"),
+            packages=("torch", "onnx", "onnxscript", "onnxruntime"),
         )
 
     def bundle(self, variant: str) -> Path:
@@ -251,4 +259,12 @@ class Workshop:
         store = self.clips.store("val")
         chosen = np.unique(np.linspace(0, len(store) - 1, self.recipe.bench.check_clips).astype(int))
         frames, data = np.asarray(store.frames[chosen]), self.clips.train_line()
-        bundle_from_checkpoint(folder, checkpoint, frames, name=variant, data=data, recipe=self.recipe.name)
+        bundle_from_checkpoint(
+            folder,
+            checkpoint,
+            frames,
+            name=variant,
+            data=data,
+            recipe=self.recipe.name,
+            precisions=self.recipe.export.precisions,
+        )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import Done, Edgelip
 
 from edgelip.cli import main
+
+sys.path.append(str(Path(__file__).parent.parent / "runtime"))  # tiny bundles
 
 
 @pytest.fixture

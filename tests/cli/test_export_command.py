@@ -54,7 +54,87 @@ def test_an_export_leaves_bundles_and_a_table(unbroken: Path) -> None:
     assert rows["phm4-int8"]["int8_coverage_pct"] > 95
     assert rows["phm4-int8"]["file_bytes"] < rows["dense"]["file_bytes"] / 4
     assert rows["pruned"]["macs"] < rows["dense"]["macs"] / 2
-    assert {"tradeoff.md", "tradeoff.csv", "tradeoff.png", "measurements.json"} <= visible_files(unbroken)
+    tables = {"tradeoff.md", "tradeoff.csv", "tradeoff.png", "measurements.json", "parity.md", "parity.json"}
+    assert tables <= visible_files(unbroken)
+
+
+def test_every_file_that_an_engine_here_takes_is_held_against_torch(unbroken: Path) -> None:
+    parity = json.loads((unbroken / "parity.json").read_text())
+    ran = {(row["variant"], row["engine"], row["precision"]) for row in parity["rows"]}
+    engines = {"ort", "openvino"}
+    floats = {(name, engine, each) for name in ("dense", "pruned") for engine in engines for each in ("fp32", "fp16")}
+    assert ran == floats | {("phm4-int8", engine, "int8") for engine in engines}
+    assert all(row["num_clips"] == 24 and row["max_difference"] <= row["limit"] for row in parity["rows"])
+    assert all(row["num_same_words"] == 24 for row in parity["rows"] if row["precision"] == "fp32")
+    assert {"tensorrt", "tensorrt-rtx", "ort-cuda"} <= set(parity["not_run"])
+
+
+def test_builds_lie_in_the_bundles_and_run_there(unbroken: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "dist"
+    shutil.copytree(unbroken, folder, copy_function=shutil.copy2)
+    before = set(cached_steps(folder))
+    sections = (
+        '[{engine="openvino"},{engine="tensorrt-rtx",options={sm="86"}},{engine="tensorrt-rtx",options={sm="89"}}]'
+    )
+    done = edgelip("export", DEBUG, "--out", folder, "--set", f"build={sections}")
+    assert done.returncode == 0, done.stderr
+    assert {name.rpartition("-")[0] for name in set(cached_steps(folder)) - before} == {"engine"}
+    built = {str(path.parent.relative_to(folder)) for path in folder.glob("*/engines/*/*/artefact.json")}
+    keys = {path.split("/")[2] for path in built}
+    assert {key.partition("-")[0] for key in keys if "rtx" in key} == {"sm86", "sm89"}
+    files = {"dense": {"model.fp32", "model.fp16"}, "pruned": {"model.fp32", "model.fp16"}}
+    for name, stems in files.items():
+        assert {path for path in built if path.startswith(f"{name}/")} == {
+            f"{name}/engines/{key}/{stem}" for key in keys for stem in stems
+        }
+    int8 = {path.rpartition("/")[2] for path in built if path.startswith("phm4-int8/")}
+    assert int8 == {"model.int8-u8-dense", "model.int8-s8-dense"}
+    rows = json.loads((folder / "parity.json").read_text())["rows"]
+    assert all("built for openvino" in row["model"] for row in rows if row["engine"] == "openvino")
+    assert "Nothing to do" in edgelip("export", DEBUG, "--out", folder, "--set", f"build={sections}").stderr
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ('[{engine="ort-cuda"}]', "build.engine 'ort-cuda' runs ONNX files as they are; there is nothing to build."),
+        ('[{engine="onnx"}]', "There is no engine 'onnx'. Known: ort, "),
+        ('[{engine="openvino",options={sm="86"}}]', "Engine 'openvino' has no option 'sm'. It has hint, precision."),
+        ('[{engin="openvino"}]', "unknown key 'engin' in [build.0]. Did you mean 'engine'?"),
+    ],
+)
+def test_a_build_that_cannot_be_is_said_before_anything_is_made(tmp_path: Path, sections: str, message: str) -> None:
+    done = edgelip("export", DEBUG, "--out", tmp_path / "dist", "--set", f"build={sections}")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not list((tmp_path / "dist").rglob("clips.npy"))
+
+
+def test_a_signed_export_is_refused_once_it_changes(unbroken: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "dist"
+    shutil.copytree(unbroken, folder, copy_function=shutil.copy2)
+    (tmp_path / "maker.key").write_text("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")  # RFC 8032
+    (tmp_path / "maker.pub").write_text("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
+    done = edgelip("export", DEBUG, "--out", folder, "--sign", tmp_path / "maker.key")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to do" in done.stderr
+
+    def check(name: str) -> subprocess.CompletedProcess[str]:
+        command = ["check", str(folder / name), "--require-signature", str(tmp_path / "maker.pub")]
+        return subprocess.run(
+            [sys.executable, "-m", "edgelip.runtime", *command], capture_output=True, text=True, check=False
+        )
+
+    assert all(check(name).returncode == 0 for name in VARIANTS)
+    with (folder / "dense" / "manifest.json").open("a") as file:
+        file.write(" ")
+    refused = check("dense")
+    assert refused.returncode == 2
+    assert "does not sign this manifest.json; one of them has changed" in refused.stderr
 
 
 def test_a_bundle_checks_itself_through_the_runtime(unbroken: Path) -> None:

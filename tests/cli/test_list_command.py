@@ -40,7 +40,19 @@ def test_backbones_as_json_are_one_object_each(edgelip: Edgelip) -> None:
 def test_other_tables_say_what_each_entry_is(edgelip: Edgelip) -> None:
     stages = edgelip("list", "stages").out.splitlines()
     assert [line.split()[0] for line in stages] == ["prune", "phm", "qat"]
-    assert set(json.loads(edgelip("list", "engines", "--json").out)) == {"ort", "openvino"}
+    engines = json.loads(edgelip("list", "engines", "--json").out)
+    assert {"ort", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"} < set(engines)
+    assert all(engines.values())
+
+
+def test_devices_are_a_table_of_what_each_takes(edgelip: Edgelip) -> None:
+    lines = edgelip("list", "devices").out.splitlines()
+    assert lines[0].split() == ["device", "title", "compute", "precisions", "engines"]
+    (orin,) = [line for line in lines if line.startswith("orin-nano-8 ")]
+    assert "sm87" in orin
+    assert "fp32, fp16, int8 " in orin
+    row = next(row for row in json.loads(edgelip("list", "devices", "--json").out) if row["device"] == "agx-thor")
+    assert row["precisions"] == "fp32, fp16, int8, fp8"
 
 
 def test_an_unknown_table_names_the_nearest(edgelip: Edgelip) -> None:
