@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
 from edgelip.deploy.onnx_graph import INPUT
-from edgelip.registry import require
+from edgelip.runtime.engines.engine import require_package
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def inner_values(model: onnx.ModelProto, clips_B1THW: np.ndarray) -> InnerValues
     names = [name for name in float_values(model) if name not in constants and name != INPUT]
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    onnxruntime = require("onnxruntime", extra="ort")
+    onnxruntime: Any = require_package("onnxruntime", engine="ort")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

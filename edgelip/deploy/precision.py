@@ -67,6 +67,19 @@ def _non_negative(graph: onnx.GraphProto, constants: Mapping[str, np.ndarray]) -
     return found
 
 
+def without_rounded_sums(model: onnx.ModelProto) -> None:
+    """Add values as they are before their rounding, in place: what an engine computes that merges sums into kernels."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.op_type != "Add":
+            continue
+        for position, name in enumerate(node.input):
+            end = makers.get(name)
+            start = makers.get(end.input[0]) if end is not None and end.op_type == "DequantizeLinear" else None
+            if start is not None and start.op_type == "QuantizeLinear":
+                node.input[position] = start.input[0]
+
+
 def half_precision(model: onnx.ModelProto, values: InnerValues) -> None:
     """Compute in float16, in place, with float32 at the ends of the graph and wherever float16 would not hold it.
 

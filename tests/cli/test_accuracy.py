@@ -35,6 +35,12 @@ def test_the_quickstart_keeps_its_promises(tmp_path: Path) -> None:
     assert min(row["file_bytes"] for row in table.values()) <= dense["file_bytes"] / 10
     for name in ("phm4-int8", "pruned-phm4-int8"):
         assert table[name]["int8_coverage_pct"] > 90
+    parity = json.loads((tmp_path / "parity.json").read_text())["rows"]
+    assert {row["engine"] for row in parity} >= {"ort", "openvino"}
+    assert [row for row in parity if not row["agrees"]] == []
+    for name in table:
+        keys = {path.name.partition("-")[0] for path in (tmp_path / name / "engines").iterdir()}
+        assert {"sm86", "sm89"} < keys
 
 
 @pytest.mark.skipif(not GRID.is_dir(), reason="the GRID spans are not beside the repository")

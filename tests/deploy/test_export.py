@@ -21,6 +21,7 @@ from edgelip.errors import GoalMissed, UsageError
 from edgelip.models.classifier import ClipNetwork
 from edgelip.models.hypercomplex import PHMConv
 from edgelip.runtime.check import scaled_difference
+from edgelip.runtime.engines.engine import open_engine
 
 INT8 = ["phm-int8", "pruned-phm-int8"]
 FLOAT = ["dense", "phm", "pruned"]
@@ -101,6 +102,30 @@ def test_each_file_says_how_far_it_is_from_the_logits_of_torch(cases: dict[str, 
         difference = scaled_difference(case.logits(clips(), file), case.exported.logits_BV).max()
         assert file.max_difference == pytest.approx(float(difference), abs=1e-6)
         assert file.tolerance == TOLERANCE[file.precision]
+
+
+@pytest.mark.parametrize("variant", INT8)
+def test_openvino_stays_within_the_limit_of_its_file(cases: dict[str, Case], variant: str, tmp_path: Path) -> None:
+    case = cases[variant]
+    (file,) = [file for file in case.exported.files if "openvino" in file.engines]
+    (tmp_path / file.file_name).write_bytes(file.content)
+    with open_engine("openvino", tmp_path / file.file_name) as engine:
+        got = engine.infer(clips().numpy())
+    assert scaled_difference(got, case.exported.logits_BV).max() <= file.tolerance
+
+
+def test_a_net_that_unrounded_sums_move_gets_a_wider_limit_or_no_openvino(
+    cases: dict[str, Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = cases["phm-int8"].model
+    monkeypatch.setattr(export_module, "MERGED_FACTOR", 1e4)
+    wide = {file.file_name: file for file in export_model(model, clips(), metadata={}).files}
+    assert wide["model.int8-u8-dense.onnx"].tolerance > 1
+    assert wide["model.int8-u8.onnx"].tolerance == wide["model.int8-s8-dense.onnx"].tolerance == TOLERANCE["int8"]
+    monkeypatch.setattr(export_module, "MERGED_LIMIT", 0.0)
+    files = export_model(model, clips(), metadata={}).files
+    assert not [file for file in files if "openvino" in file.engines]
+    assert all(file.tolerance == TOLERANCE["int8"] and file.engines for file in files)
 
 
 @pytest.mark.parametrize("variant", INT8)

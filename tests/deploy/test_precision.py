@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from small_graphs import clips, constants_of, graph_of, node, operators, run
 
 from edgelip.deploy.inner_values import inner_values
-from edgelip.deploy.precision import HALF_LIMIT, half_precision, unsigned_activations
+from edgelip.deploy.precision import HALF_LIMIT, half_precision, unsigned_activations, without_rounded_sums
 
 SCALE = {"scale": np.float32(0.02), "zero": np.int8(0)}
 AXES = np.array([2])
@@ -83,6 +83,26 @@ def test_weights_rounded_in_the_graph_stay_signed() -> None:
     before = [item.SerializeToString() for item in model.graph.node]
     unsigned_activations(model)
     assert [item.SerializeToString() for item in model.graph.node] == before
+
+
+def test_sums_without_their_rounding_leave_the_other_roundings() -> None:
+    nodes = [
+        *rounded("clips", "a"),
+        node("Relu", "a", "r"),
+        *rounded("r", "b"),
+        node("Add", "a b", "s"),
+        *rounded("s", "logits"),
+    ]
+    model = graph_of(nodes, {"scale": np.float32(0.5), "zero": np.int8(0)})
+    values = clips(size=4)
+
+    def levels(array: np.ndarray) -> np.ndarray:
+        return np.clip(np.rint(array / 0.5), -128, 127) * 0.5
+
+    relu = np.maximum(levels(values), 0)
+    np.testing.assert_array_equal(run(model, values), levels(levels(values) + relu))
+    without_rounded_sums(model)
+    np.testing.assert_array_equal(run(model, values), levels(values + relu))
 
 
 def half(nodes: list[onnx.NodeProto], values: np.ndarray, **constants: np.ndarray) -> onnx.ModelProto:

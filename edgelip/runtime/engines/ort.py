@@ -30,6 +30,7 @@ CPU = "CPUExecutionProvider"
 # A spinning pool takes a core from its neighbours and hides contention from the measurement.
 SESSION_CONFIG = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
 OPTIMISED_NAME = "optimised.onnx"
+_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 _ARITHMETIC = ("Conv", "Gemm", "MatMul", "Attention", "LSTM", "GRU", "Einsum")  # ends of operator names that multiply
 
 
@@ -58,6 +59,8 @@ def open_session(
             f"onnxruntime {onnxruntime.__version__} has {', '.join(available)}; expected {provider}. Install the build "
             "of ONNX Runtime that has it (on a Jetson NVIDIA's own), or use --engine ort."
         )
+    if provider in _CUDA and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA and cuDNN as pip or PyTorch brought them
     options = onnxruntime.SessionOptions()
     level = optimisation if optimisation == "DISABLE_ALL" else f"ENABLE_{optimisation}"
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
