@@ -62,6 +62,8 @@ def export_to_device(
     progress = Progress()
     described = load_device(device)
     placed = placement(described, options)
+    if options.precision is not None:
+        refuse_precision(described, placed.engine, options.precision)
     bundles, results = _bundles_of(source, out, overrides)
     wanted = wanted_models(bundles, placed.engine, options.precision)
     for one in wanted:

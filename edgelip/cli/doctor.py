@@ -17,7 +17,9 @@ from edgelip.cli.deploy_device import DeployOptions, Placement, placement
 from edgelip.errors import DeviceError, EdgelipError, MissingError, UsageError
 
 NEEDED_EXTRAS = ("", "train", "compress", "onnx", "ort", "report")  # `make export` without a device; "": edgelip itself
-_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*([^;]*)(?:;\s*extra\s*==\s*[\"']([^\"']+)[\"'])?\s*$")
+_REQUIREMENT = re.compile(r"([\w.-]+)([^;]*)(?:;(.*))?")
+_EXTRA = re.compile(r"extra == ['\"]([\w-]+)")
+_PLATFORM = re.compile(r"sys_platform == ['\"](\w+)")
 _TOOLS = {"ssh": "sudo apt-get install openssh-client", "rsync": "sudo apt-get install rsync"}
 
 
@@ -80,7 +82,10 @@ def installed_packages() -> list[Package]:
     for line in required:
         found = _REQUIREMENT.match(line)
         if found and not found.group(1).startswith("edgelip"):
-            name, wanted, extra = found.group(1), found.group(2).strip(), found.group(3) or ""
+            name, wanted, marker = found.group(1), found.group(2).strip(), found.group(3) or ""
+            extra, platform_ = (next(iter(each.findall(marker)), "") for each in (_EXTRA, _PLATFORM))
+            if platform_ not in ("", sys.platform):
+                continue
             version = _version(name)
             packages.append(Package(extra, name, wanted, version, version is not None and fits(version, wanted)))
     return packages

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Type
 
 from edgelip.runtime.bundle import Bundle, ModelFile
-from edgelip.runtime.engines.engine import Engine, Options, Say, check_options, engine_class
+from edgelip.runtime.engines.engine import Engine, Options, Say, builds, check_options, engine_class
 from edgelip.runtime.errors import BundleError, MissingError, UsageError
 from edgelip.runtime.manifest import FileEntry, files_from_json, json_object
 from edgelip.runtime.plain_files import read_plain, verify_file
@@ -65,6 +65,8 @@ def build_artefact(
     bundle's folder cannot be written.
     """
     kind, options = engine_class(engine), check_options(engine, options or {})
+    if not builds(kind):
+        raise UsageError(f"Engine {engine!r} runs the ONNX file as it is; there is nothing to build.")
     model = bundle.model_for(engine, precision)
     key = kind.device_key(options)
     folder = _place(bundle, key, model)

@@ -21,7 +21,7 @@ from edgelip.runtime.measurement import MINIMUM_COUNT, BenchRun, percentile
 from edgelip.runtime.recogniser import Recogniser
 from edgelip.runtime.sensors import process as sensors
 from edgelip.runtime.sensors.board import board_facts
-from edgelip.runtime.sensors.energy import energy_of_loop
+from edgelip.runtime.sensors.energy import best_power_source, energy_of_loop
 
 _WINDOW_RUNS, _WINDOW_NS = 5, 50_000_000
 _STEADY_SPREAD = 1.05  # warm-up ends when the medians of the last 3 windows lie this close
@@ -70,6 +70,7 @@ def bench(
     Raises what opening a bundle and an engine raise.
     """
     effort = effort or Effort()
+    source = best_power_source() if effort.energy_s else None
     engine_class(engine)  # imports the engine's package
     imports_ms = _age_ms(started_ns)
 
@@ -107,9 +108,9 @@ def bench(
         after = sensors.process_memory_mib()
         shared, free_after_mib = sensors.shared_memory_mib(), sensors.available_memory_mib()
         energy = None
-        if effort.energy_s:
+        if source is not None:
             idle_s = min(_IDLE_S, effort.energy_s)
-            energy = energy_of_loop(loop.once, seconds=effort.energy_s, idle_seconds=idle_s, say=say)
+            energy = energy_of_loop(loop.once, source, seconds=effort.energy_s, idle_seconds=idle_s, say=say)
         settings = recogniser.settings
         used_precision = recogniser.model.precision
 
@@ -122,7 +123,10 @@ def bench(
         swap_mib=after["swap"],
         clocks_mhz=(clock_before_mhz, clock_after_mhz),
     )
-    environment: Dict[str, Any] = {**sensors.environment(), "board": board_facts()}
+    environment: Dict[str, Any] = dict(sensors.environment())
+    board = {name: fact for name, fact in board_facts().items() if fact not in (None, [])}
+    if board:
+        environment["board"] = board
     environment.update(
         {
             "numpy": np.__version__,

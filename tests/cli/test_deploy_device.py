@@ -73,3 +73,9 @@ def test_a_recipe_is_exported_first_and_its_bundles_are_deployed(
     export_to_device(recipe, device=PI, options=options, out=tmp_path / "dist", overrides=["train.epochs=1"])
     labels = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "carry" / "bundles").iterdir())
     assert labels == ["dense", "pruned"]
+
+
+def test_the_device_answers_for_a_precision_before_the_bundle_does(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "tiny")  # it holds fp32 alone
+    with pytest.raises(UsageError, match=r"^raspberry-pi-5 takes fp32, fp16, int8; got fp8\.$"):
+        export_to_device(bundle, device=PI, options=DeployOptions(precision="fp8", offline=tmp_path / "carry"))

@@ -11,7 +11,8 @@ from typing import Any
 
 from edgelip.errors import UsageError
 from edgelip.runtime.bundle import MANIFEST_NAME, Bundle, ModelFile
-from edgelip.runtime.engines.engine import ENGINES, Engine
+from edgelip.runtime.engines.engine import ENGINES
+from edgelip.runtime.engines.engine import builds as kind_builds
 from edgelip.runtime.manifest import MANIFEST_LIMIT_BYTES
 from edgelip.runtime.plain_files import read_plain
 from edgelip.runtime.signature import SIGNATURE_NAME
@@ -61,7 +62,7 @@ def bundle_files(bundle: Bundle) -> dict[str, tuple[str, int]]:
 
 def builds(engine: str) -> bool:
     """Whether an engine makes something of an ONNX file; its package need not be here for that."""
-    return any("build" in vars(part) for part in _engine_kind(engine).__mro__ if part is not Engine)
+    return kind_builds(_engine_kind(engine))
 
 
 def engine_package(engine: str) -> str:

@@ -71,11 +71,11 @@ class Engine(abc.ABC):
 
     @classmethod
     def build(cls, model_path: Path, folder: Path, *, options: Options, say: Say) -> BuildResult:
-        """Make of an ONNX file what runs on device_key(options), in the empty `folder`.
+        """Make of an ONNX file what runs on device_key(options), in the empty `folder`; some engines have nothing to.
 
-        Raises UsageError where an engine has nothing to build, BundleError if it refuses the model.
+        Raises BundleError if it refuses the model.
         """
-        raise UsageError(f"{cls.__name__} runs the ONNX file as it is; there is nothing to build.")
+        raise NotImplementedError
 
     @property
     @abc.abstractmethod
@@ -119,6 +119,11 @@ def engine_class(name: str) -> Type[Engine]:
     require_package(found.package, engine=name)
     kind: Type[Engine] = found
     return kind
+
+
+def builds(kind: Type[Engine]) -> bool:
+    """Does the engine make something of an ONNX file before it runs?"""
+    return kind.build.__func__ is not Engine.build.__func__  # type: ignore[attr-defined]  # a classmethod has one
 
 
 def check_options(name: str, options: Options) -> Options:

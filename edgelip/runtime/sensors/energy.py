@@ -135,25 +135,28 @@ class PowerSampler:
         self._watts.append(watts)
 
 
-def energy_of_loop(
-    once: Callable[[], object],
-    *,
-    seconds: float,
-    idle_seconds: float,
-    say: Callable[[str], None],
-    sources: Optional[Sequence[PowerSource]] = None,
-) -> Dict[str, Any]:
-    """What `once`, run again and again for `seconds`, takes; idle power is the mean of `idle_seconds` before and after.
-
-    sources: default every sensor here; the one whose boundary says most counts. Returns Energy as JSON with
-    num_clips, gross_j_per_clip and above_idle_j_per_clip. Raises MissingError where no sensor answers.
-    """
+def best_power_source(sources: Optional[Sequence[PowerSource]] = None) -> PowerSource:
+    """The sensor whose boundary says most; sources: default all that are here. Raises MissingError if there is none."""
     reasons: List[str] = []
     found = find_power_sources(say=reasons.append) if sources is None else sources
     if not found:
         why = " ".join(reasons) or "Expected an INA3221 (Jetson), NVML (GPU) or RAPL (x86, root)."
         raise MissingError(f"no sensor of power answers on this machine. {why} Leave --energy out.")
-    source = found[0]
+    return found[0]
+
+
+def energy_of_loop(
+    once: Callable[[], object],
+    source: PowerSource,
+    *,
+    seconds: float,
+    idle_seconds: float,
+    say: Callable[[str], None],
+) -> Dict[str, Any]:
+    """What `once`, run again and again for `seconds`, takes; idle power is the mean of `idle_seconds` before and after.
+
+    Returns Energy as JSON with num_clips, gross_j_per_clip and above_idle_j_per_clip.
+    """
     say(f"energy at {source.boundary}: idle for {idle_seconds:g} s, running for {seconds:g} s, idle again")
     before_w = idle_power_w(source, seconds=idle_seconds)
     num_clips, until_s = 0, time.monotonic() + seconds

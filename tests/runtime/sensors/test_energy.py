@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelip.runtime.errors import MeasurementError, MissingError, UsageError
-from edgelip.runtime.sensors.energy import Energy, PowerSampler, energy_from_samples, energy_of_loop, idle_power_w
+from edgelip.runtime.sensors.energy import (
+    Energy,
+    PowerSampler,
+    best_power_source,
+    energy_from_samples,
+    energy_of_loop,
+    idle_power_w,
+)
 from edgelip.runtime.sensors.power import GPU_BOARD, PowerSource
 
 
@@ -125,9 +132,7 @@ def test_idle_power_is_the_mean_while_nothing_runs() -> None:
 def test_energy_of_a_loop_is_shared_by_its_clips_and_names_its_boundary() -> None:
     runs: list[int] = []
     lines: list[str] = []
-    told = energy_of_loop(
-        lambda: runs.append(1), seconds=0.02, idle_seconds=0.01, say=lines.append, sources=[FakeSource()]
-    )
+    told = energy_of_loop(lambda: runs.append(1), FakeSource(), seconds=0.02, idle_seconds=0.01, say=lines.append)
     assert told["num_clips"] == len(runs) > 0
     assert told["gross_j_per_clip"] == pytest.approx(told["gross_j"] / len(runs))
     assert told["above_idle_j"] == pytest.approx(told["gross_j"] - told["idle_w"] * told["duration_s"])
@@ -137,4 +142,4 @@ def test_energy_of_a_loop_is_shared_by_its_clips_and_names_its_boundary() -> Non
 
 def test_energy_without_a_sensor_is_missing() -> None:
     with pytest.raises(MissingError, match=r"^no sensor of power answers on this machine\. .* Leave --energy out\.$"):
-        energy_of_loop(lambda: None, seconds=1, idle_seconds=1, say=lambda line: None, sources=[])
+        best_power_source([])
