@@ -67,6 +67,13 @@ def test_an_engine_that_computes_differently_does_not_agree(tmp_path: Path, clip
     assert not row.agrees
 
 
+def test_half_precision_must_keep_the_limit_of_sums_in_float(tmp_path: Path, clips: Path) -> None:
+    entry = model_entry("model.fp32.onnx", precision="fp16", tolerance=0.02, engines=["ort"])
+    folder = write_bundle(tmp_path / "tiny", edit=lambda manifest: manifest.update(models=[entry]))
+    (row,) = measure_parity([folder], clips, {"tiny": WORDS_N}).rows
+    assert row.limit == 0.01
+
+
 @pytest.mark.parametrize(
     ("precision", "difference", "num_same", "agrees"),
     [

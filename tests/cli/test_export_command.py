@@ -177,7 +177,7 @@ def test_a_changed_later_stage_redoes_only_what_follows(unbroken: Path, tmp_path
     done = edgelip("export", changed, "--out", folder)
     assert done.returncode == 0, done.stderr
     new = sorted(name.rpartition("-")[0] for name in set(cached_steps(folder)) - set(before))
-    assert new == ["bundle", "qat"]
+    assert new == ["bundle", "qat", "words"]
     kept, redone = weights(unbroken), weights(folder)
     assert kept["dense"] == redone["dense"]
     assert kept["pruned"] == redone["pruned"]

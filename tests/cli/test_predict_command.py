@@ -225,7 +225,11 @@ def test_spans_of_a_video_give_a_checkpoint_the_words_own_frames(
         ("eflip_batch", ["--normalised", "--lengths", "6,5,6"], "knows clips of full length only; it takes no len"),
         ("bundle", ["--normalised", "--lengths", "6,6,6"], "takes clips of full length only. Leave it out, or use the"),
         ("bundle", ["--normalised", "--boundaries", "CLIPS"], "takes no word boundaries. Leave it out."),
-        ("bundle", ["--normalised", "--engine", "tensorflow"], "There is no engine 'tensorflow'. Known: ort, ope"),
+        (
+            "bundle",
+            ["--normalised", "--engine", "tensorflow"],
+            "There is no engine 'tensorflow'. Known: ort, ort-cuda",
+        ),
     ],
 )
 def test_options_without_effect_are_errors(

@@ -54,6 +54,8 @@ def test_the_manifest_says_which_engine_takes_which_file(bundle: Path) -> None:
     ]
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["schema_version"] == SCHEMA_VERSION
+    limits = [model.pop("tolerance") for model in manifest["models"]]
+    assert limits[0] == limits[2] == TOLERANCE["int8"] <= limits[1]  # OpenVINO leaves roundings out
     assert manifest["models"] == [
         {
             "file": file,
@@ -61,7 +63,6 @@ def test_the_manifest_says_which_engine_takes_which_file(bundle: Path) -> None:
             "activations": activations,
             "weights": weights,
             "engines": engines,
-            "tolerance": TOLERANCE["int8"],
         }
         for file, activations, weights, engines in rows
     ]

@@ -101,7 +101,8 @@ def test_each_file_says_how_far_it_is_from_the_logits_of_torch(cases: dict[str, 
     for file in case.exported.files:
         difference = scaled_difference(case.logits(clips(), file), case.exported.logits_BV).max()
         assert file.max_difference == pytest.approx(float(difference), abs=1e-6)
-        assert file.tolerance == TOLERANCE[file.precision]
+        wider = 2 if file.precision == "fp16" else 1  # a device's kernels may sum in half precision too
+        assert file.tolerance == wider * TOLERANCE[file.precision]
 
 
 @pytest.mark.parametrize("variant", INT8)
