@@ -11,6 +11,7 @@ import numpy as np
 
 from edgelip.bench.isolate import Subject, bench_launches
 from edgelip.bench.statistics import Estimate, launch_percentile, launch_ratio
+from edgelip.cli.tables import aligned
 from edgelip.progress import Progress
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.measurement import MINIMUM_COUNT, BenchRun
@@ -38,10 +39,7 @@ def bench_text(
         return json.dumps({"rows": rows, "runs": [[run.to_json() for run in launched] for launched in runs]}, indent=1)
     environment = runs[0][0].environment
     heading = f"{engine}, {threads} threads, batch 1, {launches} launches, {environment.get('cpu') or 'this machine'}"
-    cells = [COLUMNS, *(_cells(row) for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join([heading, *lines])
+    return "\n".join([heading, *aligned([COLUMNS, *(_cells(row) for row in rows)])])
 
 
 def _row(runs: Sequence[BenchRun], base: Sequence[BenchRun]) -> dict[str, Any]:

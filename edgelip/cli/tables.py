@@ -32,7 +32,7 @@ def table_text(table: str, *, as_json: bool) -> str:
         rows = names()
         if as_json:
             return json.dumps([dict(zip(DEVICE_COLUMNS, row, strict=True)) for row in rows], indent=1)
-        return "\n".join(_aligned([DEVICE_COLUMNS, *rows]))
+        return "\n".join(aligned([DEVICE_COLUMNS, *rows]))
     if table == "backbones":
         from edgelip.models.census import describe
 
@@ -49,10 +49,10 @@ def _backbones_text(details: list[BackboneDetails]) -> str:
         published = "" if each.published_gmac is None else f"{each.published_gmac:.3f}"
         numbers = (f"{each.parameters:,}", f"{each.macs / 1e9:.3f}", published, f"{each.fp32_mb:.1f}", top1)
         rows.append((each.name, *numbers, each.source))
-    return "\n".join([*_aligned(rows, figures=True), "", NOTE])
+    return "\n".join([*aligned(rows, figures=True), "", NOTE])
 
 
-def _aligned(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], *, figures: bool = False) -> list[str]:
     """Columns padded to equal width; figures: those between the first and the last stand right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = []
