@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from edgelip.compress.pipeline import apply_stage, stages_from_configs
-from edgelip.compress.stage import Tools
+from edgelip.compress.stage import FineTune, LabelledClips, Tools
 from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model
 from edgelip.models.classifier import ClipNetwork
 from edgelip.models.zoo import build_classifier
@@ -73,7 +73,18 @@ def nudge(student: nn.Module, **_: Any) -> nn.Module:
     return student.eval()
 
 
-TOOLS = Tools(finetune=nudge, calibration_clips=lambda: clips(16, seed=5))
+def keep(student: nn.Module, **_: Any) -> nn.Module:
+    """Fine-tuning that changes nothing."""
+    return student
+
+
+def tools_of(clips_B1THW: Tensor, *, finetune: FineTune = keep) -> Tools:
+    """What stages are given: these clips, of two words in turn, for calibration and to score on."""
+    labelled = LabelledClips(clips_B1THW, torch.arange(len(clips_B1THW)) % 2, "0" * 64)
+    return Tools(finetune=finetune, calibration=lambda: labelled, probe=lambda: labelled)
+
+
+TOOLS = tools_of(clips(16, seed=5), finetune=nudge)
 
 
 def compressed(variant: str) -> Checkpoint:

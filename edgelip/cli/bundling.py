@@ -108,7 +108,7 @@ def engines_for(stages: Sequence[Stage]) -> list[str]:
 
 def is_quantised(stages: Sequence[Stage]) -> bool:
     """Whether a variant runs in int8."""
-    return any(stage.phase == "numerics" for stage in stages)
+    return any(stage.integer for stage in stages)
 
 
 def terms_of(model: nn.Module) -> int | None:
@@ -120,13 +120,4 @@ def method_of(stages: Sequence[Stage], *, phm_n: int | None) -> str:
     """A model's stages in words, as the table shows them. phm_n: of its PHM layers, made by a stage or not."""
     made_by_stage = any(stage.name == "phm" for stage in stages)
     words = [] if phm_n is None or made_by_stage else [f"PHM n={phm_n}"]
-    for stage in stages:
-        if stage.name == "prune":
-            words.append(f"pruned {stage.config.pruning_ratio:.0%}")
-        elif stage.name == "phm":
-            words.append(f"PHM n={stage.config.n}")
-        elif stage.name == "qat":
-            words.append("int8 QAT" + (" (NNCF)" if stage.config.backend == "nncf" else ""))
-        else:
-            words.append(stage.name)
-    return " + ".join(words) or "dense fp32"
+    return " + ".join([*words, *(stage.label for stage in stages)]) or "dense fp32"

@@ -5,6 +5,7 @@ This is where training and measuring are handed to the floors below that may not
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edgelip.cache import Cache, step_key
 from edgelip.cli.bundling import bundle_from_checkpoint, engines_for, refuse_unbundled
@@ -23,7 +24,8 @@ from edgelip.cli.engines import check_build
 from edgelip.cli.start import Start, read_start
 from edgelip.compress import STAGES
 from edgelip.compress.pipeline import apply_stage, rehearse, stages_from_configs
-from edgelip.compress.stage import FineTuning, Stage, Tools
+from edgelip.compress.stage import FineTuning, LabelledClips, Stage, Tools
+from edgelip.data.prepare import Split
 from edgelip.errors import RecipeError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import (
@@ -43,6 +45,7 @@ from edgelip.runtime.engines.engine import engine_class
 CHECKPOINT = "model.safetensors"
 NUMERIC_PACKAGES = ("torch", "numpy")
 CALIBRATION_CLIPS = 512
+PROBE_CLIPS = 512  # to score choices of a stage on
 
 
 class Workshop:
@@ -91,8 +94,7 @@ class Workshop:
         stage = stages[-1]
         module = STAGES[stage.name].partition(":")[0].rpartition(".")[2]
         sources = [f"compress/{module}.py", "compress/stage.py", "compress/pipeline.py", "train", "models"]
-        if stage.name == "qat":
-            sources += ["compress/fake_quant.py", "compress/toolkit_quantise.py"]
+        sources += stage.sources
         return step_key(
             stage.name,
             {"stage": stage.config.model_dump(mode="json"), "train": self._train_config},
@@ -158,13 +160,23 @@ class Workshop:
                 train_norms=train_norms,
             )
 
-        return apply_stage(parent, stages[-1], Tools(finetune=finetune, calibration_clips=self.calibration_clips))
+        tools = Tools(
+            finetune=finetune,
+            calibration=lambda: self._some_clips("train", CALIBRATION_CLIPS),
+            probe=lambda: self._some_clips("val", PROBE_CLIPS),
+        )
+        return apply_stage(parent, stages[-1], tools)
 
-    def calibration_clips(self) -> Tensor:
-        """Network inputs of evenly spread training clips: never of the test split."""
-        store = self.clips.store("train")
-        chosen = np.unique(np.linspace(0, len(store) - 1, CALIBRATION_CLIPS).astype(int))
-        return torch.from_numpy(network_input(np.asarray(store.frames[chosen]), self.spec))
+    def _some_clips(self, split: Split, num_clips: int) -> LabelledClips:
+        """Evenly spread clips of a split."""
+        store = self.clips.store(split)
+        chosen = np.unique(np.linspace(0, len(store) - 1, num_clips).astype(int))
+        frames_BTHW = np.ascontiguousarray(store.frames[chosen])
+        return LabelledClips(
+            torch.from_numpy(network_input(frames_BTHW, self.spec)),
+            torch.from_numpy(np.asarray(store.labels[chosen], dtype=np.int64)),
+            hashlib.sha256(frames_BTHW.tobytes()).hexdigest(),
+        )
 
     def _fit(
         self,

@@ -36,8 +36,12 @@ class Hypercomplex(Stage):
 
     name = "phm"
     phase = "structure"
-    rank: ClassVar[int] = 1
+    rank: ClassVar[int] = 2
     config_model = HypercomplexConfig
+
+    @property
+    def label(self) -> str:
+        return f"PHM n={self.config.n}"
 
     def prepare(self, model: nn.Module, tools: Tools) -> tuple[nn.Module, Record]:
         chosen = choose_layers(model, self.config)

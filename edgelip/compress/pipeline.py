@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from edgelip.compress import STAGES
-from edgelip.compress.stage import Stage, Tools
+from edgelip.compress.stage import LabelledClips, Stage, Tools
 from edgelip.errors import CheckpointError, StageError, UsageError
 from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model
 from edgelip.models.zoo import Network, build_classifier
@@ -41,6 +41,9 @@ def stages_from_configs(tables: Sequence[Mapping[str, Any]]) -> tuple[Stage, ...
     for name in names:
         if names.count(name) > 1:
             raise StageError(f"Stage {name!r} applies once; the variant names it {names.count(name)} times. Keep one.")
+    integer = [name for stage, name in zip(stages, names, strict=True) if stage.integer]
+    if len(integer) > 1:
+        raise StageError(f"{integer[0]!r} and {integer[1]!r} both quantise; a model is quantised once. Keep one.")
     for before, after in pairwise(stages):
         if before.rank > after.rank:
             raise StageError(
@@ -56,7 +59,8 @@ def rehearse(model: nn.Module, stages: Sequence[Stage], clip_B1THW: Tensor) -> N
     def keep(student: nn.Module, **_: Any) -> nn.Module:
         return student
 
-    tools = Tools(finetune=keep, calibration_clips=lambda: clip_B1THW)
+    clips = LabelledClips(clip_B1THW.repeat(2, *[1] * (clip_B1THW.ndim - 1)), torch.tensor([0, 1]))
+    tools = Tools(finetune=keep, calibration=lambda: clips, probe=lambda: clips)
     for stage in stages:
         model, _ = stage.prepare(model, tools)
 

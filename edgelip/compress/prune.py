@@ -32,14 +32,18 @@ class Prune(Stage):
 
     name = "prune"
     phase = "structure"
-    rank: ClassVar[int] = 0
+    rank: ClassVar[int] = 1
     config_model = PruneConfig
+
+    @property
+    def label(self) -> str:
+        return f"pruned {self.config.pruning_ratio:.0%}"
 
     def prepare(self, model: nn.Module, tools: Tools) -> tuple[nn.Module, Record]:
         if any(isinstance(module, PHMLayer) for module in model.modules()):
             raise StageError("Stage 'prune' removes channels of dense layers; this model has PHM layers. Prune first.")
         torch_pruning = require("torch_pruning", extra="compress")
-        whole, before, clip = deepcopy(model), _widths(model), tools.calibration_clips()[:1]
+        whole, before, clip = deepcopy(model), _widths(model), tools.calibration().clips_B1THW[:1]
         heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
         try:
             with torch.enable_grad():  # the dependency graph is traced through autograd

@@ -39,13 +39,19 @@ class QuantisationAwareTraining(Stage):
     rank: ClassVar[int] = 10
     config_model = QuantiseConfig
     trains_norms = False
+    integer = True
+    sources = ("compress/fake_quant.py", "compress/toolkit_quantise.py")
+
+    @property
+    def label(self) -> str:
+        return "int8 QAT" + (" (NNCF)" if self.config.backend == "nncf" else "")
 
     def prepare(self, model: nn.Module, tools: Tools) -> tuple[nn.Module, Record]:
         ours = any(isinstance(module, ActivationQuantiser) for module in model.modules())
         if ours or toolkit_quantise.is_toolkit_model(model):
             raise StageError("The model is quantised already; stage 'qat' applies once. Remove one of the two.")
         fold_norms(model)
-        clips = tools.calibration_clips()[: self.config.calibration_clips]
+        clips = tools.calibration().first(self.config.calibration_clips).clips_B1THW
         if self.config.backend == "nncf":
             return toolkit_quantise.quantise(model, clips)
         insert_quantisers(model)

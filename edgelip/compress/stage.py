@@ -37,11 +37,27 @@ class FineTune(Protocol):
 
 
 @dataclass(frozen=True)
+class LabelledClips:
+    """Network inputs (B, 1, T, H, W), the label of each word (B,), and the sha256 of the clips they were made from."""
+
+    clips_B1THW: Tensor
+    labels_B: Tensor
+    sha256: str = ""
+
+    def first(self, num_clips: int) -> LabelledClips:
+        return LabelledClips(self.clips_B1THW[:num_clips], self.labels_B[:num_clips], self.sha256)
+
+
+@dataclass(frozen=True)
 class Tools:
-    """What stages are given to work with."""
+    """What stages are given to work with: a way to train, and clips of the splits that may be looked at.
+
+    calibration: of the training split, words evenly spread. probe: of the validation split, to score choices on.
+    """
 
     finetune: FineTune
-    calibration_clips: Callable[[], Tensor]  # network inputs (B, 1, T, H, W) from the training split
+    calibration: Callable[[], LabelledClips]
+    probe: Callable[[], LabelledClips]
 
 
 class StageConfig(Strict):
@@ -52,16 +68,27 @@ class StageConfig(Strict):
 
 
 class Stage(ABC):
-    """One compression step. `apply` returns a new model; the given one stays as it was."""
+    """One compression step. `apply` returns a new model; the given one stays as it was.
+
+    rank: order inside and across phases; smaller comes first, equal ones stand in any order.
+    integer: the model runs in int8 afterwards. sources: files of edgelip, beside its own, whose change changes results.
+    """
 
     name: ClassVar[str]
     phase: ClassVar[Phase]
-    rank: ClassVar[int]  # order inside and across phases; smaller comes first
+    rank: ClassVar[int]
     config_model: ClassVar[type[StageConfig]]
     trains_norms: ClassVar[bool] = True
+    integer: ClassVar[bool] = False
+    sources: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The step in a few words, as tables show it: "PHM n=4"."""
 
     @abstractmethod
     def prepare(self, model: nn.Module, tools: Tools) -> tuple[nn.Module, Record]:

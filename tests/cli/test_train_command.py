@@ -16,13 +16,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from tiny_models import tools_of
 from typer.testing import CliRunner
 
 from edgelip.cli.train import train_recipe
 from edgelip.cli.verbs import app
 from edgelip.compress.pipeline import apply_stage, model_from_checkpoint, stages_from_configs
-from edgelip.compress.stage import Tools
 from edgelip.errors import CheckpointError, RecipeError, UsageError
 from edgelip.models.checkpoint import (
     Checkpoint,
@@ -219,13 +218,9 @@ def test_a_network_of_audio_is_refused(dist: Path, checkpoint: Checkpoint, tmp_p
 
 def compressed(checkpoint: Checkpoint, path: Path, **stage: Any) -> Path:
     """The checkpoint one stage later, without training."""
-
-    def keep(student: nn.Module, **_: Any) -> nn.Module:
-        return student
-
     clips = torch.linspace(-1, 1, 2 * 29 * 44 * 44).reshape(2, 1, 29, 44, 44)
     (made,) = stages_from_configs([stage])
-    save_checkpoint(apply_stage(checkpoint, made, Tools(finetune=keep, calibration_clips=lambda: clips)), path)
+    save_checkpoint(apply_stage(checkpoint, made, tools_of(clips)), path)
     return path
 
 

@@ -167,7 +167,7 @@ def test_calibration_takes_no_more_clips_than_asked() -> None:
     few, _ = stage_from_config({**QAT, "calibration_clips": 2}).prepare(classifier(), TOOLS)
     model = classifier()
     insert_quantisers(model)
-    calibrate(model, TOOLS.calibration_clips()[:2])
+    calibrate(model, TOOLS.calibration().first(2).clips_B1THW)
     assert torch.equal(few.frontend.stem.conv.input.scale, model.frontend.stem.conv.input.scale)  # type: ignore
     many, _ = stage_from_config(QAT).prepare(classifier(), TOOLS)
     assert not torch.equal(few.frontend.stem.conv.input.scale, many.frontend.stem.conv.input.scale)  # type: ignore

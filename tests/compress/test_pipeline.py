@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from edgelip.compress.pipeline import (
     stage_from_config,
     stages_from_configs,
 )
-from edgelip.compress.stage import PHASES, Tools
+from edgelip.compress.stage import PHASES
 from edgelip.errors import StageError
 from edgelip.models.checkpoint import load_checkpoint, save_checkpoint
 from edgelip.registry import lookup
@@ -108,7 +109,7 @@ def test_a_stage_is_tuned_after_its_parent_and_not_at_all_for_zero_epochs() -> N
         calls.append((train_norms, tuning.epochs))
         return nudge(student)
 
-    tools = Tools(finetune=finetune, calibration_clips=TOOLS.calibration_clips)
+    tools = replace(TOOLS, finetune=finetune)
     stage_from_config({**PHM, "tune": {"epochs": 3}}).apply(parent, tools)
     stage_from_config({**QAT, "tune": {"epochs": 1}}).apply(parent, tools)
     stage_from_config({**PHM, "tune": {"epochs": 0}}).apply(parent, tools)

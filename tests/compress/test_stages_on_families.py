@@ -7,18 +7,17 @@ from typing import Any
 import pytest
 import torch
 from tiny_families import FAMILIES
-from tiny_models import lively
+from tiny_models import lively, tools_of
 from torch import nn
 
 from edgelip.compress.pipeline import stage_from_config
-from edgelip.compress.stage import Tools
 from edgelip.errors import StageError
 from edgelip.models.zoo import build_classifier
 
 PRUNE, QAT, NNCF = {"stage": "prune", "round_to": 2}, {"stage": "qat"}, {"stage": "qat", "backend": "nncf"}
 PHM = {"stage": "phm", "n": 2, "layers": ["temporal.blocks.*"]}
 CLIPS = torch.randn(8, 1, 5, 24, 24, generator=torch.Generator().manual_seed(0))
-TOOLS = Tools(finetune=lambda student, **_: student, calibration_clips=lambda: CLIPS)
+TOOLS = tools_of(CLIPS)
 
 
 def fresh(name: str) -> nn.Module:

@@ -13,12 +13,12 @@ import onnx
 import pytest
 import tiny_models
 import torch
+from tiny_models import tools_of
 from torch import Tensor, nn
 
 from edgelip.bench.graph import int8_coverage
 from edgelip.compress import toolkit_quantise
 from edgelip.compress.pipeline import apply_stage, model_from_checkpoint, stage_from_config
-from edgelip.compress.stage import Tools
 from edgelip.deploy.export import TOLERANCE, export_model
 from edgelip.errors import MissingError, StageError
 from edgelip.models.blocks import fold_norms
@@ -56,7 +56,7 @@ def widen(student: nn.Module, **_: Any) -> nn.Module:
     return student.eval()
 
 
-TOOLS = Tools(finetune=widen, calibration_clips=lambda: CLIPS)
+TOOLS = tools_of(CLIPS, finetune=widen)
 
 
 def test_every_weighted_layer_gets_a_weight_quantiser(folded: nn.Module) -> None:
@@ -141,7 +141,7 @@ def test_checkpoint_round_trip_is_bit_exact(tmp_path: Path) -> None:
         trained.append(widen(student))
         return student
 
-    made = apply_stage(parent, stage_from_config(STAGE), Tools(finetune=keep, calibration_clips=lambda: CLIPS))
+    made = apply_stage(parent, stage_from_config(STAGE), tools_of(CLIPS, finetune=keep))
     save_checkpoint(made, tmp_path / "model.safetensors")
     loaded = load_checkpoint(tmp_path / "model.safetensors")
     assert loaded.sha256 == made.sha256

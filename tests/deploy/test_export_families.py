@@ -9,10 +9,9 @@ import pytest
 import torch
 from rtx_parser import parsing_errors
 from tiny_families import FAMILIES
-from tiny_models import lively
+from tiny_models import lively, tools_of
 
 from edgelip.compress.pipeline import stage_from_config
-from edgelip.compress.stage import Tools
 from edgelip.deploy.export import TOLERANCE, export_model
 from edgelip.errors import UsageError
 from edgelip.models.hypercomplex import PHMLayer
@@ -60,7 +59,7 @@ def test_every_file_computes_what_the_network_computes(name: str) -> None:
 def test_quantised_families_are_files_for_every_engine(name: str) -> None:
     family, tiny = FAMILIES[name]
     stage = stage_from_config({"stage": "qat"})
-    tools = Tools(finetune=lambda student, **_: student, calibration_clips=clips)
+    tools = tools_of(clips())
     model, _ = stage.prepare(lively(build_classifier(family, num_words=6, options=tiny)), tools)
     exported = export_model(model.eval(), clips(), metadata={"variant": name})
     for file in exported.files:
