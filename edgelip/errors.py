@@ -25,6 +25,12 @@ class StageError(UsageError):
     """A compression stage that does not fit the model or its place in the order."""
 
 
+class UnreachableError(StageError, GoalMissed):
+    """A goal or budget of a stage that this model cannot meet; the message names the nearest that it can."""
+
+    exit_code = GoalMissed.exit_code
+
+
 __all__ = [
     "BundleError",
     "CheckpointError",
@@ -37,5 +43,6 @@ __all__ = [
     "RecipeError",
     "ShapeError",
     "StageError",
+    "UnreachableError",
     "UsageError",
 ]

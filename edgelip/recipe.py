@@ -107,9 +107,10 @@ class VariantSection(Strict):
 
 
 class ExportSection(Strict):
-    """Which files the bundles hold beside fp32, for float variants; a variant with stage qat holds int8 files alone."""
+    """Which files the bundles hold beside fp32, for float variants; one with stage ptq or qat holds int8 alone."""
 
     precisions: tuple[Literal["fp16", "fp8"], ...] = ("fp16",)
+    min_int8_pct: float = Field(80.0, ge=0, le=100)  # least share of an int8 variant's multiply-adds that run in int8
 
 
 class BuildSection(Strict):
@@ -206,7 +207,11 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f'[{where}] needs kind = "synthetic" or "spans"; got {first["input"].get("kind")!r}.'
     value = f" (got {first['input']!r})" if not isinstance(first["input"], dict) else ""
-    return f"{where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}{value}."
+    said = first["msg"].removeprefix("Value error, ")
+    for python_word, word in (("valid tuple", "list"), ("valid dictionary", "table {key = value}")):
+        if said.endswith(python_word):
+            said = said.removesuffix(python_word) + word
+    return f"{where + ': ' if where else ''}{said}{value}."
 
 
 def _keys_at(model: Any, location: tuple[int | str, ...]) -> list[str]:

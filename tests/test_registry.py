@@ -54,3 +54,9 @@ def test_a_missing_package_says_which_extra_brings_it() -> None:
     )
     assert caught.value.exit_code == 4
     assert require("json", extra="ort").__name__ == "json"
+
+
+def test_a_pattern_is_compared_with_patterns_and_long_lists_are_cut() -> None:
+    names = [f"trunk.{i}.conv" for i in range(40)]
+    assert nearest("trnk.*", names) == "Did you mean 'trunk.*'?"
+    assert nearest("xyz", names).endswith("trunk.29.conv and 10 more.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ _MATMULS = {
     "QGemm",
 }
 _TRANSPOSABLE = {"Gemm", "FusedGemm", "QGemm", "FusedMatMul"}
-_INTEGER = {
+INTEGER = {
     "ConvInteger",
     "QLinearConv",
     "MatMulInteger",
@@ -64,16 +65,23 @@ _UNCOUNTED = {
 }
 
 
+_LAYOUT_SUFFIX = re.compile(r"_token_\d+$")  # of a convolution that the optimiser has turned to channels-last
+
+
 @dataclass(frozen=True)
 class Int8Coverage:
-    """Multiply-accumulates of one run, and those that integer kernels do.
+    """Multiply-accumulates of one run, and those that integer kernels do with weights that the file holds in integers.
 
-    kernels: MACs by kernel as executed, with the padding of NCHWc blocks.
+    kernels: MACs by kernel as executed, with the padding of NCHWc blocks. float_macs: the rest of the total by node.
+    self_rounded: nodes of that rest which integer kernels run too, since ONNX Runtime rounds a float weight between
+    rounded activations by itself: with one scale a tensor, which nothing was calibrated or trained with.
     """
 
     total_macs: int
     int8_macs: int
     kernels: Mapping[str, int]
+    float_macs: Mapping[str, int] = field(default_factory=dict)
+    self_rounded: tuple[str, ...] = ()
 
     @property
     def int8_pct(self) -> float:
@@ -94,13 +102,23 @@ def optimised_weights_bytes(model_path: Path) -> int:
 
     Prepacked copies, which replace some of them one for one, are not counted twice.
     """
-    onnx: Any = require("onnx", extra="onnx")
+    return sum(_num_bytes(tensor) for tensor in _optimised_graph(model_path).initializer)
 
-    with tempfile.TemporaryDirectory(prefix="edgelip-graph-") as folder:
-        optimised = Path(folder) / "optimised.onnx"
-        open_session(model_path, optimised_path=optimised)
-        graph = onnx.load(str(optimised)).graph
-        return sum(_num_bytes(tensor) for tensor in graph.initializer)
+
+def unfolded_operators(model_path: Path) -> Counter[str]:
+    """Nodes of ONNX Runtime's optimised graph that read nothing of the clip, by operator: work done again every run.
+
+    Empty if every weight that is stored as less than what runs is built at load.
+    """
+    graph = _optimised_graph(model_path)
+    moving = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    left: Counter[str] = Counter()
+    for node in graph.node:  # in the order of computation
+        if moving & {*node.input}:
+            moving.update(node.output)
+        else:
+            left[node.op_type] += 1
+    return left
 
 
 def int8_coverage(model_path: Path, feed: Mapping[str, np.ndarray]) -> Int8Coverage:
@@ -111,10 +129,53 @@ def int8_coverage(model_path: Path, feed: Mapping[str, np.ndarray]) -> Int8Cover
     the profile. Neither changes which kernels the graph optimiser picks.
     Raises MeasurementError if an operator multiplies in a way that is not counted.
     """
-    total = _kernel_macs(model_path, feed, optimisation="BASIC")
-    executed = _kernel_macs(model_path, feed, optimisation="ALL")
-    int8_macs = sum(macs for kernel, macs in executed.items() if kernel in _INTEGER)
-    return Int8Coverage(sum(total.values()), int8_macs, dict(executed))
+    total = _node_macs(model_path, feed, optimisation="BASIC")
+    executed = _node_macs(model_path, feed, optimisation="ALL")
+    in_integers = {node for (kernel, node) in executed if kernel in INTEGER}
+    self_rounded = in_integers & _nodes_of_float_weights(model_path)
+    float_macs = {node: macs for (_, node), macs in total.items() if node not in in_integers - self_rounded}
+    int8_macs = sum(macs for (kernel, node), macs in executed.items() if node in in_integers - self_rounded)
+    kernels: Counter[str] = Counter()
+    for (kernel, _), macs in executed.items():
+        kernels[kernel] += macs
+    return Int8Coverage(
+        sum(total.values()),
+        int8_macs,
+        dict(kernels),
+        float_macs,
+        tuple(node for node in float_macs if node in self_rounded),
+    )
+
+
+def _nodes_of_float_weights(model_path: Path) -> set[str]:
+    """Names of the nodes that multiply by a constant which the file does not hold in integers."""
+    onnx: Any = require("onnx", extra="onnx")
+
+    graph = onnx.load(str(model_path), load_external_data=False).graph
+    constants = {tensor.name for tensor in graph.initializer}
+    depending = {value.name for value in graph.input} - constants
+    makers = {}
+    for node in graph.node:
+        makers.update(dict.fromkeys(node.output, node.op_type))
+        if depending & {*node.input}:
+            depending.update(node.output)
+    return {
+        node.name
+        for node in graph.node
+        if node.op_type in ("Conv", "Gemm", "MatMul") and depending & {*node.input}
+        for weight in node.input[:2]
+        if weight not in depending and makers.get(weight) != "DequantizeLinear"
+    }
+
+
+def _optimised_graph(model_path: Path) -> Any:
+    """The graph that ONNX Runtime runs, after all its optimisations."""
+    onnx: Any = require("onnx", extra="onnx")
+
+    with tempfile.TemporaryDirectory(prefix="edgelip-graph-") as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        open_session(model_path, optimised_path=optimised)
+        return onnx.load(str(optimised)).graph
 
 
 def _num_bytes(tensor: Any) -> int:
@@ -126,8 +187,9 @@ def _num_bytes(tensor: Any) -> int:
     return count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
-def _kernel_macs(model_path: Path, feed: Mapping[str, np.ndarray], *, optimisation: str) -> Counter[str]:
-    macs: Counter[str] = Counter()
+def _node_macs(model_path: Path, feed: Mapping[str, np.ndarray], *, optimisation: str) -> Counter[tuple[str, str]]:
+    """MACs by kernel and by node: an integer kernel keeps the name of the node that it stands for."""
+    macs: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory(prefix="edgelip-graph-") as folder:
         session = open_session(
             model_path,
@@ -139,8 +201,8 @@ def _kernel_macs(model_path: Path, feed: Mapping[str, np.ndarray], *, optimisati
         events = json.loads(Path(session.end_profiling()).read_text())
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            kernel = event["args"]["op_name"]
-            macs[kernel] += _macs(kernel, event["args"], node=event["name"].removesuffix("_kernel_time"))
+            kernel, node = event["args"]["op_name"], event["name"].removesuffix("_kernel_time")
+            macs[kernel, _LAYOUT_SUFFIX.sub("", node)] += _macs(kernel, event["args"], node=node)
     return +macs
 
 

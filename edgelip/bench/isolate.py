@@ -25,9 +25,9 @@ from edgelip.runtime.errors import (
 )
 from edgelip.runtime.measurement import BenchRun
 
-_PACKAGE_ROOT = Path(edgelip.runtime.__file__).resolve().parents[2]
+PACKAGE_ROOT = Path(edgelip.runtime.__file__).resolve().parents[2]
 _ERRORS = {kind.exit_code: kind for kind in (UsageError, GoalMissed, MissingError, DeviceError, MeasurementError)}
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ def run_runtime(arguments: Sequence[str], *, threads: int = 1, environment: Mapp
 
     Raises the error that belongs to its exit code, with the last line that it wrote to stderr.
     """
-    settings = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads)), **(environment or {})}
+    settings = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads)), **(environment or {})}
     done = subprocess.run(
         [sys.executable, "-m", "edgelip.runtime", *arguments],
-        cwd=_PACKAGE_ROOT,  # where `edgelip` is found, and no stray module of the user's folder
+        cwd=PACKAGE_ROOT,  # where `edgelip` is found, and no stray module of the user's folder
         env=settings,
         capture_output=True,
         text=True,

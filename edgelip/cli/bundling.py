@@ -102,7 +102,7 @@ def refuse_unbundled(model: nn.Module, spec: ClipSpec, *, name: str) -> None:
 def engines_for(stages: Sequence[Stage]) -> list[str]:
     """Engines that take a file of a variant."""
     # Factors change which file an engine takes, not which engines there are.
-    forms = forms_of(quantised=is_quantised(stages), hypercomplex=False)
+    forms = forms_of(quantised=is_quantised(stages), built=False)
     return list(dict.fromkeys(engine for form in forms for engine in form.engines))
 
 

@@ -5,9 +5,9 @@ This is where training and measuring are handed to the floors below that may not
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +18,17 @@ import torch
 from torch import nn
 
 from edgelip.cache import Cache, step_key
-from edgelip.cli.bundling import bundle_from_checkpoint, engines_for, refuse_unbundled
+from edgelip.cli.bundling import bundle_from_checkpoint, engines_for, is_quantised, refuse_unbundled
+from edgelip.cli.chosen_clips import calibration_clips, probe_clips, refuse_calibration_on_test, spread
 from edgelip.cli.clip_source import ClipSource
+from edgelip.cli.coverage_gate import check_coverage
 from edgelip.cli.engines import check_build
 from edgelip.cli.start import Start, read_start
+from edgelip.cli.tunings import Tunings, drop_states
 from edgelip.compress import STAGES
 from edgelip.compress.pipeline import apply_stage, rehearse, stages_from_configs
 from edgelip.compress.stage import FineTuning, LabelledClips, Stage, Tools
-from edgelip.data.prepare import Split
-from edgelip.errors import RecipeError
+from edgelip.errors import RecipeError, ShapeError, StageError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import (
     Architecture,
@@ -36,16 +38,14 @@ from edgelip.models.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from edgelip.models.phm_parts import refuse_grown
 from edgelip.models.zoo import build_classifier
 from edgelip.progress import Progress
 from edgelip.recipe import Recipe
-from edgelip.runtime.clip import network_input
 from edgelip.runtime.engines.engine import engine_class
 
 CHECKPOINT = "model.safetensors"
 NUMERIC_PACKAGES = ("torch", "numpy")
-CALIBRATION_CLIPS = 512
-PROBE_CLIPS = 512  # to score choices of a stage on
 
 
 class Workshop:
@@ -56,9 +56,10 @@ class Workshop:
         self.cache = Cache(folder / ".cache")
         self.clips = ClipSource(recipe, self.cache, progress)
         self.spec = self.clips.spec
-        self.variants: dict[str, tuple[Stage, ...]] = {
-            variant.name: stages_from_configs(variant.stages) for variant in recipe.variant
-        }
+        self.variants: dict[str, tuple[Stage, ...]] = {}
+        for variant in recipe.variant:
+            with _naming(variant.name):
+                self.variants[variant.name] = stages_from_configs(variant.stages)
 
     @cached_property
     def start(self) -> Start | None:
@@ -93,12 +94,11 @@ class Workshop:
             return self.trained_key
         stage = stages[-1]
         module = STAGES[stage.name].partition(":")[0].rpartition(".")[2]
-        sources = [f"compress/{module}.py", "compress/stage.py", "compress/pipeline.py", "train", "models"]
-        sources += stage.sources
+        always = ["compress/stage.py", "compress/pipeline.py", "cli/chosen_clips.py", "train", "models"]
         return step_key(
             stage.name,
             {"stage": stage.config.model_dump(mode="json"), "train": self._train_config},
-            sources=sources,
+            sources=[f"compress/{module}.py", *always, *stage.sources],
             inputs=[self.stage_key(stages[:-1])],
             packages=(*NUMERIC_PACKAGES, "lightning", "torch-pruning", "nncf"),
         )
@@ -111,7 +111,7 @@ class Workshop:
             with self.cache.making(key) as work:
                 made = self._compress(stages, work) if stages else self._train(work)
                 save_checkpoint(made, work / CHECKPOINT)
-                (work / "training.ckpt").unlink(missing_ok=True)
+                drop_states(work)
             done = self.cache.folder / key
         return load_checkpoint(done / CHECKPOINT)
 
@@ -140,43 +140,31 @@ class Workshop:
         if self.start is not None:
             return self.start.model()
         model = self.recipe.model
-        return build_classifier(
+        network = build_classifier(
             model.backbone, num_words=len(self.clips.words), options=model.options, seed=self.recipe.train.seed
         )
+        try:
+            refuse_grown(network)
+        except ShapeError as error:
+            raise RecipeError(f"model.options of backbone {model.backbone!r}: {error}") from error
+        return network
 
     def _compress(self, stages: Sequence[Stage], work: Path) -> Checkpoint:
         parent = self.checkpoint(stages[:-1])
         name = " + ".join(stage.name for stage in stages)
 
-        def finetune(student: nn.Module, *, teacher: nn.Module, tuning: FineTuning, train_norms: bool) -> nn.Module:
-            return self._fit(
-                student,
-                work,
-                name=f"tune {name}",
-                epochs=tuning.epochs,
-                rate=tuning.learning_rate,
-                teacher=teacher,
-                tuning=tuning,
-                train_norms=train_norms,
-            )
+        def calibration() -> LabelledClips:
+            if stages[-1].integer:  # an export makes the test split in any case
+                refuse_calibration_on_test(self.clips)
+            return calibration_clips(self.clips)
 
         tools = Tools(
-            finetune=finetune,
-            calibration=lambda: self._some_clips("train", CALIBRATION_CLIPS),
-            probe=lambda: self._some_clips("val", PROBE_CLIPS),
+            finetune=Tunings(self._fit, work, name=name),
+            calibration=calibration,
+            probe=lambda: probe_clips(self.clips),
+            say=self.progress.say,
         )
         return apply_stage(parent, stages[-1], tools)
-
-    def _some_clips(self, split: Split, num_clips: int) -> LabelledClips:
-        """Evenly spread clips of a split."""
-        store = self.clips.store(split)
-        chosen = np.unique(np.linspace(0, len(store) - 1, num_clips).astype(int))
-        frames_BTHW = np.ascontiguousarray(store.frames[chosen])
-        return LabelledClips(
-            torch.from_numpy(network_input(frames_BTHW, self.spec)),
-            torch.from_numpy(np.asarray(store.labels[chosen], dtype=np.int64)),
-            hashlib.sha256(frames_BTHW.tobytes()).hexdigest(),
-        )
 
     def _fit(
         self,
@@ -235,22 +223,27 @@ class Workshop:
                 self.start.check_follows(name, stages)
             if stages and self.cache.finished(self.stage_key(stages)) is None:
                 side, frames = self.spec.input_px, self.spec.frames
-                rehearse(self._untrained().eval(), stages, torch.zeros(1, 1, frames, side, side))
+                with _naming(name):
+                    rehearse(self._untrained().eval(), stages, torch.zeros(1, 1, frames, side, side))
 
     def refuse_unbundled(self) -> None:
         """Raises UsageError, before anything is trained, for a network that no bundle can hold."""
         refuse_unbundled(self._untrained(), self.spec, name=f"model {self.recipe.model.backbone!r}")
 
     def bundle_key(self, variant: str) -> str:
-        config = {
+        config: dict[str, Any] = {
             "variant": variant,
             "check_clips": self.recipe.bench.check_clips,
             "precisions": self.recipe.export.precisions,
         }
+        sources = ["deploy", "compress", "models"]
+        if is_quantised(self.lineage(self.variants[variant])):
+            config["min_int8_pct"] = self.recipe.export.min_int8_pct
+            sources += ["bench/graph.py", "cli/coverage_gate.py"]
         return step_key(
             "bundle",
             config,
-            sources=["deploy", "compress", "models"],
+            sources=sources,
             inputs=[self.stage_key(self.variants[variant]), self.clips.key("val")],
             packages=("torch", "onnx", "onnxscript", "onnxruntime"),
         )
@@ -260,7 +253,8 @@ class Workshop:
         key = self.bundle_key(variant)
         done = self.cache.finished(key)
         if done is None:
-            checkpoint = self.checkpoint(self.variants[variant])
+            with _naming(variant):
+                checkpoint = self.checkpoint(self.variants[variant])
             with self.cache.making(key) as work:
                 self.progress.say(f"export {variant}")
                 self._write_bundle(variant, checkpoint, work / variant)
@@ -269,7 +263,7 @@ class Workshop:
 
     def _write_bundle(self, variant: str, checkpoint: Checkpoint, folder: Path) -> None:
         store = self.clips.store("val")
-        chosen = np.unique(np.linspace(0, len(store) - 1, self.recipe.bench.check_clips).astype(int))
+        chosen = spread(store, self.recipe.bench.check_clips)
         frames, data = np.asarray(store.frames[chosen]), self.clips.train_line()
         bundle_from_checkpoint(
             folder,
@@ -280,3 +274,15 @@ class Workshop:
             recipe=self.recipe.name,
             precisions=self.recipe.export.precisions,
         )
+        if is_quantised(self.lineage(self.variants[variant])):
+            coverage = check_coverage(folder, min_int8_pct=self.recipe.export.min_int8_pct)
+            self.progress.say(f"{variant}: {coverage.int8_pct:.1f} % of the multiply-adds run in int8 on ONNX Runtime")
+
+
+@contextmanager
+def _naming(variant: str) -> Iterator[None]:
+    """Whatever a stage refuses, the message says in which variant."""
+    try:
+        yield
+    except StageError as error:
+        raise type(error)(f"Variant {variant!r}: {error}") from error

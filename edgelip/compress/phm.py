@@ -2,106 +2,142 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from fnmatch import fnmatch
 from typing import Any, ClassVar, Literal
 
-import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
+from edgelip.compress.permutation import Search, permute_for_factors
+from edgelip.compress.phm_budget import choose_within_budget
+from edgelip.compress.phm_choice import choose_layers
+from edgelip.compress.phm_layers import LARGEST_N, Start, factors_from_record, record_of, replace
 from edgelip.compress.stage import Record, Stage, StageConfig, Tools
 from edgelip.errors import StageError
-from edgelip.models.hypercomplex import CONVOLUTIONS, PHMLayer, phm_from_dense
-from edgelip.models.kronecker import divisor_message, factorise
-from edgelip.registry import nearest
+from edgelip.models.hypercomplex import PHMLayer
+from edgelip.models.kronecker import energy_kept
+from edgelip.recipe import Strict
+
+
+class Group(Strict):
+    """Layers by name patterns, and their n; `terms`: fewer products in the sum than n."""
+
+    layers: tuple[str, ...] = Field(min_length=1)
+    n: int = Field(ge=2, le=LARGEST_N)
+    terms: int | None = Field(None, ge=1, le=LARGEST_N)
+
+    @model_validator(mode="after")
+    def _terms_fit(self) -> Group:
+        _refuse_many_terms(self.n, self.terms)
+        return self
 
 
 class HypercomplexConfig(StageConfig):
     """n and the layers it applies to.
 
-    `layers` are name patterns such as "trunk.*"; none means the rule: n divides both channel counts and the factors
-    are less than half of the weight, n^3 + |W|/n < |W|/2. A layer named explicitly that n does not fit is an error.
+    `layers` are name patterns such as "trunk.*", after "!" those to leave out; a pattern means convolutions, and linear
+    layers where it fits none. None means the rule: n divides both channel counts and the factors are less than half of
+    the weight, n^3 + |W|/n < |W|/2. A layer named explicitly that n does not fit, or makes larger, is an error.
+    groups: layers with an n of their own each; the first that names a layer decides. head: the last layer too.
+    terms: products in the sum if fewer than n. execution: layers of fewer terms run "factored" where that saves enough
+    multiply-adds ("auto"), wherever it saves some, or "folded"; in int8 all run folded.
+    budget_kb: stored size of the whole network in kB of 1000 bytes, in stored_bits a weight; n is then chosen among
+    `choices` by the harm that each does to the answers on `probe_clips` clips.
+    permute: look for the order of channels that keeps more of the trained weights.
     """
 
     stage: Literal["phm"] = "phm"
-    n: int = Field(4, ge=2, le=64)
+    n: int = Field(4, ge=2, le=LARGEST_N)
+    terms: int | None = Field(None, ge=1, le=LARGEST_N)
     layers: tuple[str, ...] | None = None
-    start: Literal["nearest", "random"] = "nearest"  # nearest Kronecker sum of the trained weight, or fresh factors
+    groups: tuple[Group, ...] = ()
+    head: bool = False
+    execution: Literal["auto", "factored", "folded"] = "auto"
+    start: Start = "nearest"  # nearest Kronecker sum of the trained weight, or fresh factors
+    permute: bool = False
+    budget_kb: float | None = Field(None, gt=0)
+    stored_bits: Literal[4, 8, 16, 32] = 32
+    choices: tuple[int, ...] = Field((2, 4, 8, 16), min_length=1, max_length=16)
+    probe_clips: int = Field(128, ge=1)
+
+    @model_validator(mode="after")
+    def _settings_have_effect(self) -> HypercomplexConfig:
+        # Not model_fields_set: a checkpoint's record holds every field.
+        given = {key for key, field in type(self).model_fields.items() if getattr(self, key) != field.default}
+        for key, idle in (("groups", ("n", "terms", "layers", "head")), ("budget_kb", ("n", "terms", "groups"))):
+            if getattr(self, key):
+                for other in idle:
+                    if other in given:
+                        raise ValueError(f"{other} has no effect beside {key}; leave one of them out")
+        for other in ("stored_bits", "choices", "probe_clips"):
+            if other in given and self.budget_kb is None:
+                raise ValueError(f"{other} has an effect with budget_kb only; set that too")
+        if self.permute and self.start == "random":
+            raise ValueError('permute has no effect with start = "random": fresh factors keep nothing of the weights')
+        if any(not 0 <= n <= LARGEST_N for n in self.choices):
+            raise ValueError(f"choices {list(self.choices)} must be 0 or 1 (dense) to {LARGEST_N}")
+        if self.execution != "auto" and all(terms is None for terms in (self.terms, *(g.terms for g in self.groups))):
+            raise ValueError(f"execution = {self.execution!r} has an effect with fewer terms than n only; set terms")
+        _refuse_many_terms(self.n, self.terms)
+        return self
+
+
+def _refuse_many_terms(n: int, terms: int | None) -> None:
+    if terms is not None and terms > n:
+        raise ValueError(f"terms = {terms} is more than n = {n}; take n or fewer")
 
 
 class Hypercomplex(Stage):
-    """Replaces convolutions by PHM layers (Zhang et al., ICLR 2021; for lip reading Panagos et al. 2024)."""
+    """Replaces layers by PHM layers (Zhang et al., ICLR 2021; for lip reading Panagos et al. 2024).
+
+    A stage that starts from trained weights takes the nearest Kronecker sums (Van Loan and Pitsianis 1993).
+    """
 
     name = "phm"
     phase = "structure"
     rank: ClassVar[int] = 2
     config_model = HypercomplexConfig
+    sources = tuple(
+        f"compress/{module}.py" for module in ("permutation", "phm_budget", "phm_choice", "phm_layers", "sensitivity")
+    )
 
     @property
     def label(self) -> str:
-        return f"PHM n={self.config.n}"
+        if self.config.budget_kb is not None:
+            return f"PHM within {self.config.budget_kb:g} kB"
+        few = {group.terms for group in self.config.groups} if self.config.groups else {self.config.terms}
+        sizes = sorted({group.n for group in self.config.groups} or {self.config.n})
+        terms = "/".join(str(number) for number in sorted(number for number in few if number))
+        return f"PHM n={'/'.join(map(str, sizes))}" + (f", {terms} term{'s' * (terms != '1')}" if terms else "")
 
     def prepare(self, model: nn.Module, tools: Tools) -> tuple[nn.Module, Record]:
-        chosen = choose_layers(model, self.config)
-        _replace(model, dict.fromkeys(chosen, self.config.n), start=self.config.start)
-        return model, {"n": self.config.n, "layers": list(chosen)}
+        if any(isinstance(module, PHMLayer) for module in model.modules()):
+            raise StageError("The model has PHM layers already; stage 'phm' applies once. Remove one of the two.")
+        record: Record = {}
+        if self.config.budget_kb is not None:
+            chosen, record["budget"] = choose_within_budget(model, self.config, tools.probe())
+        else:
+            chosen = choose_layers(model, self.config)
+        if self.config.permute:
+            rehearsed = not tools.calibration().sha256
+            search = Search(rounds=1, seconds=1.0, heats=(0.0,)) if rehearsed else Search()
+            found = permute_for_factors(model, {name: (f.n, f.terms) for name, f in chosen.items()}, search)
+            record["energy_before_permutation"], record["permuted_in_time"] = _rounded(found.before), found.in_time
+        if self.config.start == "nearest":
+            weights = {name: model.get_submodule(name).weight for name in chosen}
+            record["energy"] = _rounded(
+                {
+                    name: energy_kept(weights[name], f.n, terms=f.terms)  # type: ignore[arg-type]
+                    for name, f in chosen.items()
+                }
+            )
+        replace(model, chosen, start=self.config.start)
+        return model, {"layers": record_of(chosen), **record}
 
     def restore(self, model: nn.Module, record: Mapping[str, Any]) -> nn.Module:
-        _replace(model, dict.fromkeys(record["layers"], int(record["n"])), start="random")
+        replace(model, factors_from_record(model, record), start="random")
         return model
 
 
-def choose_layers(model: nn.Module, config: HypercomplexConfig) -> tuple[str, ...]:
-    """Names of the convolutions to replace. Raises StageError if none fits or a named one does not."""
-    convs = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, CONVOLUTIONS) and module.groups == 1
-    }
-    if any(isinstance(module, PHMLayer) for module in model.modules()):
-        raise StageError("The model has PHM layers already; stage 'phm' applies once. Remove one of the two.")
-    if config.layers is None:
-        chosen = tuple(name for name, conv in convs.items() if pays(conv, config.n))
-        if not chosen:
-            raise StageError(
-                f"PHM n={config.n} fits none of the {len(convs)} convolutions: it must divide their channels and "
-                "n^3 + |W|/n must be below |W|/2. Choose another n, or name layers."
-            )
-        return chosen
-    chosen_list: list[str] = []
-    for pattern in config.layers:
-        matching = [name for name in convs if fnmatch(name, pattern)]
-        if not matching:
-            raise StageError(f"No convolution is called {pattern!r}. {nearest(pattern, convs)}")
-        chosen_list += [name for name in matching if name not in chosen_list]
-    for name in chosen_list:
-        conv = convs[name]
-        if conv.out_channels % config.n or conv.in_channels % config.n:
-            raise StageError(divisor_message(name, conv.out_channels, conv.in_channels, config.n))
-    return tuple(chosen_list)
-
-
-def pays(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, n: int) -> bool:
-    """Whether PHM with n terms at least halves a layer."""
-    size = conv.out_channels * conv.in_channels * math.prod(conv.kernel_size)
-    fits = conv.out_channels % n == 0 and conv.in_channels % n == 0
-    return fits and n**3 + size / n < size / 2
-
-
-@torch.no_grad()
-def _replace(model: nn.Module, layers: Mapping[str, int], *, start: str) -> None:
-    for name, n in layers.items():
-        dense = model.get_submodule(name)
-        layer = phm_from_dense(dense, n=n, name=name)
-        if start == "nearest":
-            factors, blocks = factorise(dense.weight, n)  # type: ignore[arg-type]
-            # The nearest sum of n terms has less energy than the weight; the norm of the weight is kept.
-            kept = (factors.square().sum((1, 2)) * blocks.flatten(1).square().sum(1)).sum()
-            gain = (dense.weight.square().sum() / kept.clamp_min(1e-12)).sqrt()  # type: ignore[operator]
-            layer.A.copy_(factors)
-            layer.F.copy_(blocks * gain)
-        if layer.bias is not None:
-            layer.bias.copy_(dense.bias)  # type: ignore[arg-type]
-        model.set_submodule(name, layer)
+def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(share, 4) for name, share in shares.items()}

@@ -53,11 +53,13 @@ class Tools:
     """What stages are given to work with: a way to train, and clips of the splits that may be looked at.
 
     calibration: of the training split, words evenly spread. probe: of the validation split, to score choices on.
+    say: takes a line on the progress of long choices.
     """
 
     finetune: FineTune
     calibration: Callable[[], LabelledClips]
     probe: Callable[[], LabelledClips]
+    say: Callable[[str], None] = lambda line: None
 
 
 class StageConfig(Strict):

@@ -10,25 +10,59 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from copy import deepcopy
 from io import StringIO
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from edgelip.compress.fake_quant import ActivationQuantiser
 from edgelip.compress.stage import Record
+from edgelip.compress.stored_layer import StoredLayer
 from edgelip.errors import StageError
-from edgelip.models.hypercomplex import PHMLayer
+from edgelip.models.hypercomplex import CONVOLUTIONS, PHMLayer
+from edgelip.recipe import Strict, explain
 from edgelip.registry import require
 
 HOOKS = "__nncf_hooks"  # the submodule that NNCF adds to a model
-QUANTISERS = "nncf.torch.quantization"
+LAYERS = (*CONVOLUTIONS, nn.Linear)
+LARGEST_SCALE = 1 << 16  # scales of one quantiser: one for each output channel
+
+
+class _Quantiser(Strict):
+    """NNCF's settings of one quantiser, as `quantise` asks for them: from a checkpoint they are not trusted."""
+
+    num_bits: Literal[8]
+    mode: Literal["symmetric"]
+    signedness_to_force: bool | None
+    narrow_range: bool
+    half_range: bool
+    scale_shape: tuple[Annotated[int, Field(ge=1, le=LARGEST_SCALE)], ...] = Field(max_length=5)
+    logarithm_scale: Literal[False]
+    is_quantized_on_export: bool
+
+    @model_validator(mode="after")
+    def _is_small(self) -> _Quantiser:
+        if math.prod(self.scale_shape) > LARGEST_SCALE:
+            raise ValueError(f"scale_shape holds more than {LARGEST_SCALE} scales")
+        return self
+
+
+class _Hook(Strict):
+    hook_names_in_model: tuple[Annotated[str, Field(pattern=r"^(pre|post)_hooks\.[^.]{1,500}\.\d{1,4}$")], ...]
+    module_path: Literal["nncf.torch.quantization.layers"]
+    module_cls_name: Literal["SymmetricQuantizer"]
+    module_config: _Quantiser
+
+
+class _ToolkitConfig(Strict):
+    compression_state: tuple[_Hook, ...] = Field(max_length=4096)
 
 
 def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
@@ -39,6 +73,7 @@ def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
     """
     refuse_hypercomplex(model)
     nncf = _nncf()
+    parameters = require("nncf.quantization.advanced_parameters", extra="compress")
     with _quiet():
         quantised: nn.Module = nncf.quantize(
             model.eval(),
@@ -50,6 +85,8 @@ def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
                 # On 8 clips it harms: rms logit error 0.116 with, 0.026 without; training corrects better.
                 disable_bias_correction=True,
                 overflow_fix=nncf.OverflowFix.DISABLE,  # all 255 levels, as in the other backend
+                # Left alone, inputs of depthwise layers get a scale a channel, for which engines have no int8 kernel.
+                activations_quantization_params=parameters.QuantizationParameters(per_channel=False),
             ),
         )
         config = nncf.torch.get_config(quantised)
@@ -58,41 +95,70 @@ def quantise(model: nn.Module, clips_B1THW: Tensor) -> tuple[nn.Module, Record]:
     _label(quantised, weights)
     _sign_activations(quantised)
     _refuse_foreign(quantised)
-    return quantised, {"backend": "nncf", "config": json.loads(json.dumps(config)), "weights": weights}
+    return quantised, {
+        "backend": "nncf",
+        "config": json.loads(json.dumps(config)),
+        "weights": weights,
+        "float_layers": _float_layers(quantised, weights),
+    }
 
 
 def restore(model: nn.Module, record: Mapping[str, Any]) -> nn.Module:
-    """A folded model with the quantisers of `record`; their values are to be loaded."""
+    """A folded model with the quantisers of `record`; their values are to be loaded.
+
+    Raises StageError for a record that asks NNCF for anything but what `quantise` leaves.
+    """
+    try:
+        told = _ToolkitConfig.model_validate(record["config"])
+    except ValidationError as error:
+        raise StageError(f"The record of NNCF's quantisers: {explain(error, _ToolkitConfig)[:200]}") from error
+    parameters = {name for name, _ in model.named_parameters()}
+    for weight in record["weights"].values():
+        if weight not in parameters:
+            raise StageError(f"The record of NNCF's quantisers rounds {weight!r:.80}, which the model has not.")
     nncf = _nncf()
     with _quiet():
-        quantised: nn.Module = nncf.torch.load_from_config(model, record["config"])
+        quantised: nn.Module = nncf.torch.load_from_config(model, told.model_dump(mode="json"))
     _label(quantised, record["weights"])
     return quantised
 
 
 def refuse_hypercomplex(model: nn.Module) -> None:
     """Raises StageError if NNCF would leave weights of the model in float."""
-    layers = [name for name, module in model.named_modules() if isinstance(module, PHMLayer)]
-    if layers:
-        raise StageError(
-            f"NNCF leaves PHM weights in float32 ({len(layers)} layers, the first {layers[0]!r}): it quantises "
-            'parameters, and these weights are computed. Use backend = "own".'
-        )
+    kinds = {PHMLayer: "PHM weights", StoredLayer: "weights stored in few bits"}
+    for kind, weights in kinds.items():
+        layers = [name for name, module in model.named_modules() if isinstance(module, kind)]
+        if layers:
+            raise StageError(
+                f"NNCF leaves {weights} in float32 ({len(layers)} layers, the first {layers[0]!r}): it quantises "
+                'parameters, and these weights are computed. Use backend = "own".'
+            )
 
 
 def _refuse_foreign(model: nn.Module) -> None:
-    """Raises StageError if a quantiser has no form that we export: one scale a channel, or several calls of a layer."""
-    trial = deepcopy(model)
-    try:
-        take_over(trial)
-        foreign = [name for name, module in trial.named_modules() if type(module).__module__.startswith(QUANTISERS)]
-    except RuntimeError:
-        foreign = ["a depthwise layer"]
+    """Raises StageError if a quantiser has no form that we export: a scale a channel, or no layer's weight."""
+    foreign = []
+    for name, hook in _hooks(model).items():
+        weight = getattr(hook, "weight_name", None)
+        num_scales = hook.get_parameters_for_torch_fq()[2].numel()
+        if weight is None:
+            exported = num_scales == 1
+        else:
+            layer = model.get_submodule(weight.rpartition(".")[0])
+            exported = isinstance(layer, LAYERS) and num_scales in (1, len(model.get_parameter(weight)))
+        if not exported:
+            foreign.append(weight or name.rpartition(".")[2])
     if foreign:
         raise StageError(
-            f"NNCF quantises this network in a way that edgelip cannot export ({len(foreign)} quantisers, the first "
-            f'{foreign[0].rpartition(".")[2]!r}). Use backend = "own".'
+            f"NNCF quantises this network in a way that edgelip cannot export ({len(foreign)} quantisers, the first at "
+            f'{foreign[0]!r}). Use backend = "own".'
         )
+
+
+def _float_layers(model: nn.Module, weights: Mapping[str, str]) -> list[str]:
+    """Layers whose weight NNCF has left in float: of convolutions over time with groups it does so."""
+    names = [name for name, module in model.named_modules() if isinstance(module, LAYERS)]
+    return [name for name in names if f"{name}.weight" not in weights.values()]
 
 
 def is_toolkit_model(model: nn.Module) -> bool:
@@ -108,7 +174,8 @@ def take_over(model: nn.Module) -> dict[str, Tensor]:
     """
     storage = model.get_submodule(HOOKS)
     scales: dict[str, Tensor] = {}
-    for name, hook in list(_hooks(model).items()):
+    # NNCF calls one quantiser in several places where their scales must agree, as at the inputs of a concatenation.
+    for name, hook in list(storage.named_hooks(remove_duplicate=False)):  # type: ignore[operator]
         if hasattr(hook, "weight_name"):
             weight = model.get_parameter(hook.weight_name)
             scale = hook.get_parameters_for_torch_fq()[2]

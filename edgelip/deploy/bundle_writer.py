@@ -13,6 +13,7 @@ import numpy as np
 
 from edgelip import __version__
 from edgelip.deploy.export import Exported, ExportedFile
+from edgelip.deploy.layer_names import layer_table
 from edgelip.files import replace_folder
 from edgelip.models.checkpoint import Checkpoint
 
@@ -49,14 +50,20 @@ def write_bundle(
         "clip": dict(architecture.clip),
         "models": [_model_entry(file) for file in exported.files],
         "weights_sha256": checkpoint.sha256,
-        "lineage": [{"stage": entry["stage"], "config": entry["config"]} for entry in architecture.stages],
-        "ledger": dict(ledger),
+        "lineage": [_lineage_entry(entry) for entry in architecture.stages],
+        "ledger": {**ledger, "layers": layer_table(exported.files)},
     }
     with replace_folder(folder, only_if_holds="manifest.json") as partial:
         for file, content in contents.items():
             (partial / file).write_bytes(content)
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return folder
+
+
+def _lineage_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage and its configuration; of one that quantises also what on, and which layers it left in float."""
+    told = {key: entry["record"][key] for key in ("calibration", "float_layers") if key in entry.get("record", {})}
+    return {"stage": entry["stage"], "config": entry["config"], **told}
 
 
 def _model_entry(file: ExportedFile) -> dict[str, Any]:
@@ -75,6 +82,12 @@ def _model_card(name: str, exported: Exported, checkpoint: Checkpoint, ledger: M
     clip = architecture.clip
     crop = f"{clip['roi_px']} x {clip['roi_px']} pixels at {clip['fps']:g} fps ({clip['timing']})"
     stages = " -> ".join(entry["stage"] for entry in architecture.stages)
+    quantised = "".join(
+        f"\n| ranges set on | {told['clips']} training clips of {told['words']} words, evenly taken from "
+        f"{told['drawn']} of sha256 {told['sha256'][:12]} |"
+        for told in (entry.get("record", {}).get("calibration") for entry in architecture.stages)
+        if told
+    )
     precisions = ", ".join(dict.fromkeys(file.precision for file in exported.files))
     files = "\n".join(
         f"| {file.file_name} | {len(file.content):,} | {', '.join(file.engines)} | {file.max_difference:.1e} |"
@@ -92,7 +105,7 @@ A lip-reading word classifier in {precisions}, made by edgelip {__version__}.
 | stages | {stages} |
 | stored parameters | {ledger["parameters"]:,} |
 | multiply-adds a clip | {ledger["macs"]:,} |
-| trained on | {ledger["data"]} |
+| trained on | {ledger["data"]} |{quantised}
 
 | file | bytes | engines that take it | ONNX Runtime against torch |
 |---|---|---|---|

@@ -1,7 +1,8 @@
 """Which ONNX files a bundle holds, and which engines take which: one file per need.
 
-Weights: an engine that folds PHM factors when it loads takes the small file; the others get the dense weights written
-out. int8 activations: x86 and ARM kernels want unsigned ones, TensorRT symmetric signed ones.
+Weights: an engine that builds them when it loads, from PHM factors or integers, takes the small file ("factors"); the
+others get the dense weights written out. int8 activations: x86 and ARM kernels want unsigned ones, TensorRT symmetric
+signed ones.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ Weights = Literal["factors", "dense"]
 
 @dataclass(frozen=True)
 class Form:
-    """One file: its precision, how int8 activations are written, how PHM weights are, and who takes it."""
+    """One file: its precision, how int8 activations are written, how its weights are, and who takes it."""
 
     precision: Precision
     activations: Activations
     weights: Weights
     engines: tuple[str, ...]
-    hypercomplex: bool  # whether the network has PHM layers
+    built: bool  # whether the network has a file of each kind
 
     @property
     def label(self) -> str:
         """Such as "fp32", "fp16-dense" or "int8-u8"."""
         signed = "" if self.activations is None else f"-{self.activations}"
-        return f"{self.precision}{signed}{'-dense' if self.hypercomplex and self.weights == 'dense' else ''}"
+        return f"{self.precision}{signed}{'-dense' if self.built and self.weights == 'dense' else ''}"
 
     @property
     def file_name(self) -> str:
@@ -62,9 +63,10 @@ _NEEDS = (
 _OFFERED: dict[bool, tuple[Precision, ...]] = {False: ("fp32", "fp16", "fp8"), True: ("int8",)}
 
 
-def forms_of(*, quantised: bool, hypercomplex: bool, precisions: Sequence[str] | None = None) -> tuple[Form, ...]:
+def forms_of(*, quantised: bool, built: bool, precisions: Sequence[str] | None = None) -> tuple[Form, ...]:
     """The files of a network, most exact first. precisions: beside fp32, which every float network gives; none: fp16.
 
+    built: weights are stored as less than what runs, as PHM factors or in few bits.
     Raises UsageError for a precision that such a network does not give.
     """
     offered = _OFFERED[quantised]
@@ -82,9 +84,9 @@ def forms_of(*, quantised: bool, hypercomplex: bool, precisions: Sequence[str] |
     for need in _NEEDS:
         if need.precision not in asked:
             continue
-        if hypercomplex and need.folding:
-            forms.append(Form(need.precision, need.activations, "factors", need.folding, hypercomplex))
-            forms.append(Form(need.precision, need.activations, "dense", need.plain, hypercomplex))
+        if built and need.folding:
+            forms.append(Form(need.precision, need.activations, "factors", need.folding, built))
+            forms.append(Form(need.precision, need.activations, "dense", need.plain, built))
         else:
-            forms.append(Form(need.precision, need.activations, "dense", need.folding + need.plain, hypercomplex))
+            forms.append(Form(need.precision, need.activations, "dense", need.folding + need.plain, built))
     return tuple(forms)

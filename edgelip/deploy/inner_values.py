@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,13 +22,11 @@ class InnerValues:
     sums: Mapping[str, float] = field(default_factory=dict)
 
 
-def inner_values(model: onnx.ModelProto, clips_B1THW: np.ndarray) -> InnerValues:
-    """Run the graph in ONNX Runtime, clip by clip, with every inner value as an output."""
-    graph = model.graph
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+def looking_at(model: onnx.ModelProto, names: Iterable[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """A function from one clip (1, 1, T, H, W) to these values of the graph. Raises what ONNX Runtime raises."""
     exposed = onnx.ModelProto()
     exposed.CopyFrom(model)
-    names = [name for name in float_values(model) if name not in constants and name != INPUT]
+    names = list(dict.fromkeys(names))
     del exposed.graph.output[:]
     exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     onnxruntime: Any = require_package("onnxruntime", engine="ort")
@@ -36,10 +34,22 @@ def inner_values(model: onnx.ModelProto, clips_B1THW: np.ndarray) -> InnerValues
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(exposed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def look(clip_11THW: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {INPUT: clip_11THW}), strict=True))
+
+    return look
+
+
+def inner_values(model: onnx.ModelProto, clips_B1THW: np.ndarray) -> InnerValues:
+    """Run the graph in ONNX Runtime, clip by clip, with every inner value as an output."""
+    graph = model.graph
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    look = looking_at(model, [name for name in float_values(model) if name not in constants and name != INPUT])
     largest = {name: _largest(array) for name, array in constants.items() if array.dtype == np.float32}
     sums: dict[str, float] = {}
     for clip_1THW in clips_B1THW:
-        values = {INPUT: clip_1THW[None]} | dict(zip(names, session.run(names, {INPUT: clip_1THW[None]}), strict=True))
+        values = {INPUT: clip_1THW[None], **look(clip_1THW[None])}
         for name, array in values.items():
             largest[name] = max(largest.get(name, 0.0), _largest(array))
         for node in graph.node:

@@ -87,7 +87,11 @@ def share_initialisers(model: onnx.ModelProto) -> None:
 
 
 def shorten_names(model: onnx.ModelProto) -> None:
-    """Give inner values names of one to three characters; the text of a graph is a large part of a small file."""
+    """Give inner values names of one to three characters; the text of a graph is a large part of a small file.
+
+    A node is called like its first output; one that reads nothing of the clip, such as those that build a weight, has
+    no name.
+    """
     kept = {value.name for value in (*model.graph.input, *model.graph.output)} | {""}
     short: dict[str, str] = {}
 
@@ -98,10 +102,15 @@ def shorten_names(model: onnx.ModelProto) -> None:
 
     for tensor in model.graph.initializer:
         tensor.name = name_of(tensor.name)
+    moving = {value.name for value in model.graph.input}
     for node in model.graph.node:
         node.input[:] = [name_of(name) for name in node.input]
         node.output[:] = [name_of(name) for name in node.output]
-        node.name = node.output[0]
+        if moving & {*node.input}:
+            moving.update(node.output)
+            node.name = node.output[0]
+        else:
+            node.name = ""
 
 
 def set_metadata(model: onnx.ModelProto, entries: dict[str, str]) -> None:

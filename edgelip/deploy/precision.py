@@ -15,6 +15,7 @@ from edgelip.deploy.inner_values import InnerValues, float_values
 
 HALF_LIMIT = 65504 / 4  # the check clips are few; others may reach four times as far
 
+_GATE_STEP = np.float32(1 / 127)  # smallest step of which no more than 127 make 1
 _NON_NEGATIVE = {"Abs", "Exp", "HardSigmoid", "Relu", "Sigmoid", "Softmax", "Softplus", "Sqrt"}
 # Not below zero if none of their (first, or all) inputs is.
 _OF_FIRST = {
@@ -29,11 +30,12 @@ def unsigned_activations(model: onnx.ModelProto) -> None:
 
     Where the rounded value cannot be negative, the zero point stays 0: ONNX Runtime merges a ReLU into the rounding for
     that one only, and runs the convolution before it in float otherwise. Levels then end at 255, so that a Clip holds
-    them at the trained 127: without it, a few outliers moved logits by 0.09.
+    them at the trained 127: without it, a few outliers moved logits by 0.09. A sigmoid in steps of 1/127 needs none.
     """
     graph = model.graph
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     positive = _non_negative(graph, constants)
+    bounded = {name for node in graph.node if node.op_type == "Sigmoid" for name in node.output}
     levels = {"level.0": 0, "level.127": 127, "level.128": 128}
     graph.initializer.extend(numpy_helper.from_array(np.array(level, np.uint8), name) for name, level in levels.items())
     nodes: list[onnx.NodeProto] = []
@@ -43,7 +45,7 @@ def unsigned_activations(model: onnx.ModelProto) -> None:
         if node.op_type == "QuantizeLinear" and constants[node.input[2]].shape == ():
             name = node.output[0]
             zeros[name] = node.input[2] = "level.0" if node.input[0] in positive else "level.128"
-            if zeros[name] == "level.0":
+            if zeros[name] == "level.0" and not (node.input[0] in bounded and constants[node.input[1]] >= _GATE_STEP):
                 node.output[0] = f"{name}.open"
                 nodes.append(helper.make_node("Clip", [f"{name}.open", "", "level.127"], [name]))
         elif node.op_type == "DequantizeLinear" and node.input[0] in zeros:

@@ -182,8 +182,8 @@ def _read(path: Path) -> dict[str, Any]:
 def precisions_of_engine(engine: str) -> tuple[str, ...]:
     """The precisions in which some file of a bundle is meant for `engine`."""
     forms = [
-        *forms_of(quantised=False, hypercomplex=False, precisions=("fp32", "fp16", "fp8")),
-        *forms_of(quantised=True, hypercomplex=False),
+        *forms_of(quantised=False, built=False, precisions=("fp32", "fp16", "fp8")),
+        *forms_of(quantised=True, built=False),
     ]
     return tuple(form.precision for form in forms if engine in form.engines)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgelip.models.hypercomplex import CONVOLUTIONS, PHMLayer
+from edgelip.models.low_rank import LowRank
 
 ActivationName = Literal["relu", "prelu", "swish", "silu"]
 
@@ -104,7 +105,8 @@ def initialise_as_published(model: nn.Module) -> None:
 def fold_norms(model: nn.Module) -> None:
     """Fold every batch normalisation into the convolution before it, in place; the model must be in eval mode.
 
-    A PHM layer takes the scale as `row_scale`, one number a row, so that its factors stay as they are.
+    A PHM layer takes the scale as `row_scale`, one number a row, so that its factors stay as they are; of two layers of
+    small rank the second takes it.
     """
     for module in model.modules():
         if isinstance(module, ConvNorm) and isinstance(module.norm, nn.modules.batchnorm._BatchNorm):
@@ -112,7 +114,7 @@ def fold_norms(model: nn.Module) -> None:
             assert norm.running_var is not None  # ours always track
             assert norm.running_mean is not None
             scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            conv = module.conv
+            conv = module.conv.second if isinstance(module.conv, LowRank) else module.conv
             bias = conv.bias if conv.bias is not None else torch.zeros_like(norm.running_mean)
             conv.bias = nn.Parameter((bias - norm.running_mean) * scale + norm.bias)  # type: ignore[operator]
             if isinstance(conv, PHMLayer):

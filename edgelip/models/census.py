@@ -93,17 +93,19 @@ def count_parameters(model: nn.Module) -> int:
 def count_macs(model: nn.Module, clips: Tensor) -> int:
     """Multiply-adds of convolutions, linear layers and attention for the first of `clips`, at its full length.
 
-    PHM layers count as the dense layer that runs; building its weight, which happens once, does not count.
-    A module that runs a layer in another way (quantised) holds it as its attribute `layer`.
+    PHM layers count as what runs: the dense layer, without the building of its weight, which happens once; or the two
+    products of one that runs factored.
+    A module that runs a layer in another way (stored in few bits, quantised) holds it as its attribute `layer`.
     """
     total = 0
 
     def hook(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        total += _macs(getattr(module, "layer", module), inputs[0], output)
+        factored = hasattr(module, "runs_factored") and module.runs_factored()
+        total += (_factored_macs if factored else _macs)(_innermost(module), inputs[0], output)
 
     kinds = (*CONVOLUTIONS, nn.Linear, PHMConv, PHMLinear, Attention)
-    layers = [module for module in model.modules() if isinstance(getattr(module, "layer", module), kinds)]
+    layers = [module for module in model.modules() if isinstance(_innermost(module), kinds)]
     handles = [layer.register_forward_hook(hook) for layer in layers]
     clip = clips[:1]
     try:
@@ -117,6 +119,12 @@ def count_macs(model: nn.Module, clips: Tensor) -> int:
     return total
 
 
+def _innermost(module: Any) -> Any:
+    while hasattr(module, "layer"):
+        module = module.layer
+    return module
+
+
 def _macs(layer: Any, x: Tensor, output: Tensor) -> int:
     if isinstance(layer, Attention):  # its two projections are linear layers of their own
         num_seen = {"token": 0, "batch": x.shape[0], "time": x.shape[1]}[layer.mode]
@@ -125,3 +133,11 @@ def _macs(layer: Any, x: Tensor, output: Tensor) -> int:
         return output.numel() * layer.in_features
     taps: int = (layer.in_channels // layer.groups) * math.prod(layer.kernel_size)
     return output.numel() * taps
+
+
+def _factored_macs(layer: Any, x: Tensor, output: Tensor) -> int:
+    """The blocks on every input group, then the mixing of what they give."""
+    height, width, *kernel = layer.F.shape[1:]
+    positions: int = output.numel() // layer.out_channels
+    each: int = layer.terms * layer.n * height * (width * math.prod(kernel) + layer.n)
+    return positions * each

@@ -7,14 +7,13 @@ from typing import Any, Literal
 
 from torch import nn
 
-from edgelip.errors import ShapeError
 from edgelip.models.audio import AudioFrontend, AudioNetwork, AudioTrunk
 from edgelip.models.blocks import ActivationName, initialise_as_published
 from edgelip.models.classifier import ClipNetwork
 from edgelip.models.efficientnet import SIZES, EfficientTrunk, Row
 from edgelip.models.frontend import StackedFrontend
-from edgelip.models.hypercomplex import Channels, draw_as_published, phm_from_dense, replaceable_layers
 from edgelip.models.multiscale import DenselyConnectedNet, MultiScaleNet
+from edgelip.models.phm_parts import use_phm
 from edgelip.models.residual import ResidualTrunk
 from edgelip.models.shufflenet import shuffle_trunk
 from edgelip.models.tcn import PublishedNet
@@ -25,7 +24,6 @@ BRANCH_WIDTH = 256  # of a temporal branch at width 1
 SHUFFLE_STEM = 24
 
 Temporal = Literal["dctcn", "mstcn", "dsmstcn", "tcn"]
-Part = Literal["frontend", "trunk", "temporal"]
 
 
 def lip_tcn(
@@ -105,41 +103,6 @@ def lip_tcn(
     if phm is not None:
         use_phm(network, **phm)
     return network
-
-
-def use_phm(
-    network: nn.Module,
-    *,
-    n: int,
-    parts: Sequence[Part] = ("trunk", "temporal"),
-    channels: Channels = "exact",
-    start: Literal["scaled", "published"] = "scaled",
-) -> None:
-    """Replace every convolution and linear layer of `parts` that PHM is published for, in place.
-
-    The head stays dense, and so do convolutions with groups. The stem, if asked for, becomes PHM over n channels of
-    which the clip fills the first, as published; the columns of absent channels are never built. A boundary indicator
-    keeps a dense column. start: the scale of the dense initialisation, or the published, smaller one.
-    Raises ShapeError if n does not fit the channels of a layer.
-    """
-    for part in parts:
-        layers = replaceable_layers(network.get_submodule(part))
-        if not layers:
-            raise ShapeError(f"There is no layer in the {part} that PHM can replace. Leave it out of `parts`.")
-        for name, layer in layers.items():
-            full_name = f"{part}.{name}"
-            indicator = bool(getattr(network, "boundary", False)) and full_name == "temporal.transitions.0.project.conv"
-            made = phm_from_dense(
-                layer,
-                n=n,
-                channels=channels,
-                dense_columns=int(indicator),
-                columns=1 if part == "frontend" else None,
-                name=full_name,
-            )
-            if start == "published":
-                draw_as_published(made)
-            network.set_submodule(full_name, made)
 
 
 def eflip(

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgelip.errors import ShapeError
+from edgelip.models.factored import factored_convolution, factored_linear, mixing
 from edgelip.models.kronecker import divisor_message, fold
+from edgelip.models.made_weight import MadeWeight
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 CONVOLVE: dict[int, Any] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
@@ -24,18 +26,19 @@ DENSE: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 Channels = Literal["exact", "floor"]
 
 
-class PHMLayer(nn.Module):
-    """Base of the PHM layers: W = sum_n kron(A_n, F_n), rows scaled by `row_scale` if set.
+class PHMLayer(MadeWeight):
+    """Base of the PHM layers: W = sum_r kron(A_r, F_r), rows scaled by `row_scale` if set.
 
-    shape: (out, in, *kernel) of W. A: (n, n, n); F: (n, out/n, in/n, *kernel); bias: (out,) or None.
+    shape: (out, in, *kernel) of W. A: (terms, n, n); F: (terms, out/n, in/n, *kernel); bias: (out,) or None.
+    terms: products in the sum, n if not given; with fewer the layer can run `factored`, for fewer multiply-adds: in
+    eval mode the weight is then never built (edgelip.models.factored).
     channels "floor" drops the channels beyond the last multiple of n, as published checkpoints do (import only).
     dense_columns: the last input channels whose columns of W are a plain parameter `bnd` (word-boundary indicator).
     columns: how many of A's n columns there are inputs for; with 1, F has as many input channels as the layer.
     Raises ShapeError if n does not fit the channels.
     Initialised so that Var(W) = 2 / fan_out, the rule of the dense layer it stands for (He et al. 2015).
 
-    In training W is built in each forward, in the parameters' own precision. In eval it is built once and kept until a
-    parameter changes, moves or the mode does; a write through `parameter.data` in eval mode is not seen.
+    W is built in the parameters' own precision.
     """
 
     bias: Tensor | None
@@ -51,13 +54,20 @@ class PHMLayer(nn.Module):
         channels: Channels = "exact",
         dense_columns: int = 0,
         columns: int | None = None,
+        terms: int | None = None,
+        factored: bool = False,
         name: str = "this layer",
     ) -> None:
         super().__init__()
         out_channels, in_channels, *kernel = shape
         if n < 1:
             raise ShapeError(f"PHM n={n} for {name}; expected a number of terms from 1 on.")
-        self.n, self.columns = n, n if columns is None else columns
+        self.n, self.columns, self.terms = n, n if columns is None else columns, n if terms is None else terms
+        if not 1 <= self.terms <= n:
+            raise ShapeError(f"PHM n={n} with {terms} terms for {name}; expected from 1 to {n} terms.")
+        if factored and (dense_columns or self.columns != n):
+            raise ShapeError(f"{name} has columns of its own beside its factors; it runs folded. Leave factored out.")
+        self.factored = factored
         kronecker_in = in_channels - dense_columns
         if channels == "exact" and (out_channels % n or kronecker_in % self.columns):
             raise ShapeError(divisor_message(name, out_channels, kronecker_in, n))
@@ -68,11 +78,10 @@ class PHMLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.out_channels)) if bias else None
         extra = (self.out_channels, dense_columns, *kernel)
         self.bnd = nn.Parameter(torch.zeros(extra)) if dense_columns else None
-        self.A = nn.Parameter(torch.empty(n, n, n))
-        self.F = nn.Parameter(torch.empty(n, height, width, *kernel))
+        self.A = nn.Parameter(torch.empty(self.terms, n, n))
+        self.F = nn.Parameter(torch.empty(self.terms, height, width, *kernel))
         self.register_buffer("row_scale", None)
-        self._kept: tuple[tuple[Any, ...], tuple[Tensor, ...], Tensor] | None = None
-        bound = math.sqrt(3.0 / n)  # Var(A) = 1/n, so that Var(W) = n * Var(A) * Var(F) = Var(F)
+        bound = math.sqrt(3.0 / self.terms)  # Var(A) = 1/terms, so that Var(W) = terms * Var(A) * Var(F) = Var(F)
         deviation = math.sqrt(2.0 / (out_channels * math.prod(kernel)))
         nn.init.uniform_(self.A, -bound, bound)
         nn.init.normal_(self.F, std=deviation)
@@ -81,50 +90,20 @@ class PHMLayer(nn.Module):
 
     def dense_weight(self, blocks: Tensor | None = None) -> Tensor:
         """The weight that runs, (out, in, *kernel), built anew; `blocks` stands in for F."""
-        with _full_precision(self.A):
-            weight = fold(self.used_factors(), self.F if blocks is None else blocks)
-            if self.bnd is not None:
-                weight = torch.cat([weight, self.bnd], dim=1)
-            if self.row_scale is None:
-                return weight
-            return weight * self.row_scale.reshape(-1, *[1] * (weight.ndim - 1))
+        return phm_weight(self.used_factors(), self.F if blocks is None else blocks, self.bnd, self.row_scale)
 
     def used_factors(self) -> Tensor:
-        """A without the columns that no input belongs to: (n, n, columns)."""
+        """A without the columns that no input belongs to: (terms, n, columns)."""
         return self.A if self.columns == self.n else self.A[:, :, : self.columns]
 
-    def running_weight(self) -> Tensor:
-        """The dense weight of this forward: built in training, kept in eval."""
-        parameters = self._weight_tensors()
-        if (
-            self.training
-            or torch.compiler.is_compiling()
-            or (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in parameters))
-        ):
-            return self.dense_weight()
-        try:
-            state = tuple((t.data_ptr(), t._version, t.dtype, t.device) for t in parameters)
-        except RuntimeError:  # inference tensors count no versions, fake tensors have no address
-            return self.dense_weight()
-        if self._kept is None or self._kept[0] != state:
-            with torch.inference_mode(False), torch.no_grad():
-                # The aliases keep the memory from being handed out again, so that an address names one tensor.
-                self._kept = state, tuple(tensor.detach() for tensor in parameters), self.dense_weight()
-        return self._kept[2]
+    def runs_factored(self) -> bool:
+        """Whether a forward now takes the factors one after the other; in training W is built, as for any other."""
+        return self.factored and not self.training
 
-    def train(self, mode: bool = True) -> Any:
-        self._kept = None
-        return super().train(mode)
+    def made_weight(self) -> Tensor:
+        return self.dense_weight()
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        self._kept = None
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What deepcopy and pickle take: everything but the kept weight."""
-        return {**self.__dict__, "_kept": None}
-
-    def _weight_tensors(self) -> list[Tensor]:
+    def weight_sources(self) -> list[Tensor]:
         tensors = (self.A, self.F, self.bnd, self.row_scale)
         return [tensor for tensor in tensors if tensor is not None]
 
@@ -141,32 +120,32 @@ class PHMConv(PHMLayer):
         self,
         shape: tuple[int, ...],
         *,
-        n: int,
         stride: tuple[int, ...],
         padding: tuple[int, ...],
         dilation: tuple[int, ...],
-        bias: bool,
-        channels: Channels = "exact",
-        dense_columns: int = 0,
-        columns: int | None = None,
-        name: str = "this layer",
+        **factors: Any,
     ) -> None:
-        super().__init__(
-            shape, n=n, bias=bias, channels=channels, dense_columns=dense_columns, columns=columns, name=name
-        )
+        """factors: n, bias and what else PHMLayer takes."""
+        super().__init__(shape, **factors)
         self.kernel_size, self.stride, self.padding, self.dilation = tuple(shape[2:]), stride, padding, dilation
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.runs_factored():
+            mix, blocks = mixing(self.A), self.F.flatten(0, 1)
+            return factored_convolution(self, x, mix, blocks, bias=self.bias, row_scale=self.row_scale)
         return convolve(self, x, self.running_weight(), self.bias)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, n={self.n}"
+        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, n={self.n}{_few(self)}"
 
 
 class PHMLinear(PHMLayer):
     """A linear layer whose weight is a sum of Kronecker products: (..., in) -> (..., out)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.runs_factored():
+            mix, blocks = mixing(self.A), self.F.flatten(0, 1)
+            return factored_linear(x, mix, blocks, bias=self.bias, row_scale=self.row_scale)
         return functional.linear(x, self.running_weight(), self.bias)
 
     @property
@@ -178,23 +157,32 @@ class PHMLinear(PHMLayer):
         return self.out_channels
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, n={self.n}"
+        return f"{self.in_channels}, {self.out_channels}, n={self.n}{_few(self)}"
 
 
-def phm_from_dense(
-    layer: nn.Module,
-    *,
-    n: int,
-    channels: Channels = "exact",
-    dense_columns: int = 0,
-    columns: int | None = None,
-    name: str = "this layer",
-) -> PHMConv | PHMLinear:
-    """A PHM layer of the shape of a dense convolution or linear layer, freshly initialised."""
+def _few(layer: PHMLayer) -> str:
+    return "" if layer.terms == layer.n else f", terms={layer.terms}"
+
+
+def phm_weight(factors: Tensor, blocks: Tensor, columns: Tensor | None, row_scale: Tensor | None) -> Tensor:
+    """The weight of a PHM layer: the sum of Kronecker products, dense columns beside it, its rows scaled."""
+    with _full_precision(factors):
+        weight = fold(factors, blocks)
+        if columns is not None:
+            weight = torch.cat([weight, columns], dim=1)
+        if row_scale is None:
+            return weight
+        return weight * row_scale.reshape(-1, *[1] * (weight.ndim - 1))
+
+
+def phm_from_dense(layer: nn.Module, *, n: int, name: str = "this layer", **factors: Any) -> PHMConv | PHMLinear:
+    """A PHM layer of the shape of a dense convolution or linear layer, freshly initialised.
+
+    factors: what else PHMLayer takes. Raises ShapeError where n does not fit, and for other layers.
+    """
     has_bias = getattr(layer, "bias", None) is not None
     if isinstance(layer, nn.Linear):
-        shape = (layer.out_features, layer.in_features)
-        return PHMLinear(shape, n=n, bias=has_bias, channels=channels, dense_columns=dense_columns, name=name)
+        return PHMLinear((layer.out_features, layer.in_features), n=n, bias=has_bias, name=name, **factors)
     if (
         not isinstance(layer, CONVOLUTIONS)
         or layer.groups != 1
@@ -212,36 +200,27 @@ def phm_from_dense(
         padding=tuple(layer.padding),
         dilation=tuple(layer.dilation),
         bias=has_bias,
-        channels=channels,
-        dense_columns=dense_columns,
-        columns=columns,
         name=name,
+        **factors,
     )
 
 
-def replaceable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers that can become PHM, by name: linear ones, and convolutions without groups."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) or (isinstance(module, CONVOLUTIONS) and module.groups == 1)
-    }
+def resized(layer: PHMConv | PHMLinear, out_channels: int, in_channels: int) -> PHMConv | PHMLinear:
+    """A fresh layer with the same n, terms and geometry and other channel counts. Raises ShapeError if n does not fit.
 
-
-@torch.no_grad()
-def draw_as_published(layer: PHMLayer) -> None:
-    """The initialisation of the published PHM layers, in place: Var(W) = 2 / ((out/n + n) * in * kernel).
-
-    A ~ U(+-sqrt(3)/n), F Xavier-uniform over the whole factor tensor, bias and bnd ~ U(+-1/sqrt(in)). Source: the code
-    of Panagos et al. 2024.
+    Only layers without dense columns have another size.
     """
-    n, height, width, *kernel = layer.F.shape
-    factor_bound, block_bound = math.sqrt(3.0) / n, math.sqrt(6.0 / ((n + height) * width * math.prod(kernel)))
-    nn.init.uniform_(layer.A, -factor_bound, factor_bound)
-    nn.init.uniform_(layer.F, -block_bound, block_bound)
-    for extra in (layer.bias, layer.bnd):
-        if extra is not None:
-            nn.init.uniform_(extra, -1 / math.sqrt(layer.in_channels), 1 / math.sqrt(layer.in_channels))
+    factors: dict[str, Any] = {
+        "n": layer.n, "terms": layer.terms, "factored": layer.factored, "bias": layer.bias is not None
+    }  # fmt: skip
+    shape = (out_channels, in_channels, *layer.F.shape[3:])
+    made: PHMConv | PHMLinear
+    if isinstance(layer, PHMConv):
+        made = PHMConv(shape, stride=layer.stride, padding=layer.padding, dilation=layer.dilation, **factors)
+    else:
+        made = PHMLinear(shape, **factors)
+    made.train(layer.training)
+    return made
 
 
 @torch.no_grad()

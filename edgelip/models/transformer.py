@@ -147,9 +147,14 @@ def drop_unused_rows(model: nn.Module) -> None:
     For files that are deployed: queries and keys are 2/3 of the projection's bytes and multiplications.
     """
     for module in model.modules():
-        if isinstance(module, Attention) and module.mode == "token" and isinstance(module.in_projection, nn.Linear):
-            whole = module.in_projection
+        if not (isinstance(module, Attention) and module.mode == "token"):
+            continue
+        holder: nn.Module = module
+        leaf, whole = "in_projection", module.in_projection
+        while hasattr(whole, "layer"):  # stored in few bits or quantised: both by row
+            holder, leaf, whole = whole, "layer", whole.layer  # type: ignore[assignment]
+        if isinstance(whole, nn.Linear):
             values = nn.Linear(module.channels, module.channels, device="meta")
             values.weight = nn.Parameter(whole.weight[-module.channels :].clone())
             values.bias = nn.Parameter(whole.bias[-module.channels :].clone())
-            module.in_projection = values
+            setattr(holder, leaf, values)

@@ -15,6 +15,7 @@ from edgelip.models.blocks import initialise
 from edgelip.models.catalogue import BACKBONES, FAMILIES, Backbone
 from edgelip.models.classifier import ClipNetwork
 from edgelip.models.frontend import StackedFrontend
+from edgelip.models.phm_parts import Part, use_phm
 from edgelip.models.residual import ResidualTrunk
 from edgelip.models.shufflenet import PUBLISHED_WIDTHS
 from edgelip.models.tcn import TemporalNet
@@ -27,6 +28,35 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 Kernel = Annotated[int, Field(ge=1, le=15)]
 
 
+class PhmGroup(Strict):
+    """Layers by patterns such as "trunk.*" ("!*.shortcut.*" leaves some out), and their n; `terms` if fewer than n."""
+
+    layers: tuple[str, ...] = Field(min_length=1)
+    n: int = Field(ge=2, le=64)
+    terms: int | None = Field(None, ge=1, le=64)
+
+
+class Phm(Strict):
+    """Which parts of a network are PHM, with how many terms.
+
+    groups: layers with an n of their own; the first that names a layer decides. Without n the others stay dense.
+    channels "floor" drops the channels beyond the last multiple of n, as published n=16 nets do inside their
+    squeeze-excitation; start: scale of fresh weights, as the dense ones or as published.
+    """
+
+    n: int | None = Field(None, ge=1, le=64)
+    parts: tuple[Part, ...] = Field(("trunk", "temporal"), min_length=1, max_length=3)
+    channels: Literal["exact", "floor"] = "exact"
+    start: Literal["scaled", "published"] = "scaled"
+    groups: tuple[PhmGroup, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_a_layer(self) -> Phm:
+        if self.n is None and not self.groups:
+            raise ValueError("phm needs n, groups, or both")
+        return self
+
+
 class Small(Strict):
     """3-D stem, a basic block per width, dilated temporal net: 0.6 M parameters, sized for training on 2 CPU cores."""
 
@@ -36,6 +66,7 @@ class Small(Strict):
     temporal_width: int = Field(128, ge=1, le=4096)
     temporal_blocks: int = Field(3, ge=1, le=8)
     dropout: float = Field(0.1, ge=0, lt=1)
+    phm: Phm | None = None
 
     def build(self, num_words: int) -> ClipNetwork:
         trunk = ResidualTrunk(self.stem_width, self.trunk_widths, strides=[2] * len(self.trunk_widths))
@@ -49,20 +80,9 @@ class Small(Strict):
             head=torch.nn.Linear(self.temporal_width, num_words),
         )
         initialise(network)
+        if self.phm is not None:
+            use_phm(network, **self.phm.model_dump())
         return network
-
-
-class Phm(Strict):
-    """Which parts of a network are PHM, with how many terms.
-
-    channels "floor" drops the channels beyond the last multiple of n, as published n=16 nets do inside their
-    squeeze-excitation; start: scale of fresh weights, as the dense ones or as published.
-    """
-
-    n: int = Field(ge=1, le=64)
-    parts: tuple[families.Part, ...] = Field(("trunk", "temporal"), min_length=1, max_length=3)
-    channels: Literal["exact", "floor"] = "exact"
-    start: Literal["scaled", "published"] = "scaled"
 
 
 class LipTcn(Strict):

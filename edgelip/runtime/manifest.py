@@ -39,7 +39,7 @@ class ModelEntry:
     """An ONNX file and the engines that take it.
 
     activations: how int8 activations are written, "u8" or "s8"; None for a float file.
-    weights: "factors" if the file holds PHM factors that the engine folds at load, else "dense".
+    weights: "factors" if the engine builds them at load, from PHM factors or integers, else "dense".
     tolerance: the largest |logit - expected| / max(1, |expected|) that `check` accepts.
     """
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from edgelip.errors import CheckpointError
 from edgelip.models.checkpoint import OptimiserState
 from edgelip.models.classifier import inside_word
+from edgelip.models.zero_masks import apply_masks
 from edgelip.runtime.clip import ClipSpec
 from edgelip.train.augment import Augmentation, varied_batch
 from edgelip.train.feed import Batch
@@ -64,6 +65,9 @@ class WordTask(pl.LightningModule):
         self._teacher = (teacher,)  # in a tuple: not a sub-module, so neither saved nor trained
         self._optimiser = optimiser
         self._correct = self._seen = 0
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        apply_masks(self.model)
 
     def on_train_epoch_start(self) -> None:
         if self._teacher[0] is not None:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgelip.bench.graph import input_name, int8_coverage, optimised_weights_bytes
+from edgelip.bench.graph import input_name, int8_coverage, optimised_weights_bytes, unfolded_operators
 from edgelip.runtime.errors import MeasurementError
 
 # One clip of 3 x 8 x 8: a convolution to 5 channels (not a multiple of any block), a depthwise one, two products.
@@ -117,6 +117,31 @@ def test_weights_rounded_but_computed_in_float_are_not_covered(tmp_path: Path) -
     assert (coverage.total_macs, coverage.int8_macs) == (2 * 6 * 4, 0)
 
 
+def test_weights_that_onnx_runtime_rounds_by_itself_are_not_covered(tmp_path: Path) -> None:
+    """A float weight between rounded activations: its kernel is an integer one, with one scale for the whole weight."""
+    values = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32)
+    constants = {"w": values, "s": np.array(0.05, np.float32), "z": np.array(128, np.uint8)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("Conv", ["xd", "w"], ["c"], name="the_layer", pads=[1, 1, 1, 1]),
+        helper.make_node("QuantizeLinear", ["c", "s", "z"], ["cq"]),
+        helper.make_node("DequantizeLinear", ["cq", "s", "z"], ["y"]),
+    ]
+    path = _write(tmp_path / "m.onnx", nodes, constants, takes=[1, 3, 8, 8], gives=("y", [1, 5, 8, 8]))
+    coverage = int8_coverage(path, FEED)
+    assert coverage.kernels == {"QLinearConv": CONV_MACS}
+    assert (coverage.int8_macs, coverage.total_macs) == (0, CONV_MACS)
+    assert coverage.float_macs == {"the_layer": CONV_MACS}
+    assert coverage.self_rounded == ("the_layer",)
+
+
+def test_layers_in_float_are_named_with_their_share(tmp_path: Path) -> None:
+    coverage = int8_coverage(write_net(tmp_path / "m.onnx", quantised={"conv", "gemm"}), FEED)
+    assert coverage.float_macs == {"node_depthwise": DEPTHWISE_MACS, "node_matmul": MATMUL_MACS}
+    assert coverage.self_rounded == ()
+
+
 def test_one_dimensional_and_batched_products_are_counted(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], pads=[2, 2], dilations=[2]),
@@ -160,3 +185,18 @@ def test_measuring_a_graph_leaves_nothing_behind(tmp_path: Path, monkeypatch: py
     optimised_weights_bytes(path)
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
     assert input_name(path) == "x"
+
+
+def test_what_is_made_again_in_every_run_is_found(tmp_path: Path) -> None:
+    """A factor through DequantizeLinear is not folded at load, one through Cast and Mul is."""
+    constants = {"a": np.ones((64, 2), np.float32), "f": np.ones((2, 64), np.int8), "s": np.array(0.1, np.float32)}
+    build = [helper.make_node("MatMul", ["a", "float"], ["w"]), helper.make_node("MatMul", ["x", "w"], ["y"])]
+    ends = {"takes": [1, 64], "gives": ("y", [1, 64])}
+    kept = [helper.make_node("DequantizeLinear", ["f", "s"], ["float"]), *build]
+    assert unfolded_operators(_write(tmp_path / "kept.onnx", kept, constants, **ends))
+    folded = [
+        helper.make_node("Cast", ["f"], ["whole"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["whole", "s"], ["float"]),
+        *build,
+    ]
+    assert not unfolded_operators(_write(tmp_path / "folded.onnx", folded, constants, **ends))

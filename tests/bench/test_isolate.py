@@ -69,7 +69,7 @@ def test_every_way_to_die_is_an_error(
     package = tmp_path / "edgelip" / "runtime"
     package.mkdir(parents=True)
     (package / "__main__.py").write_text(code)
-    monkeypatch.setattr(isolate, "_PACKAGE_ROOT", tmp_path)
+    monkeypatch.setattr(isolate, "PACKAGE_ROOT", tmp_path)
     with pytest.raises(kind, match=message) as caught:
         run_runtime(["bench"])
     assert type(caught.value) is kind

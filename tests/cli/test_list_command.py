@@ -8,6 +8,7 @@ from pathlib import Path
 
 from command_line import Edgelip
 
+from edgelip.compress import STAGES
 from edgelip.models.catalogue import BACKBONES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,7 +40,7 @@ def test_backbones_as_json_are_one_object_each(edgelip: Edgelip) -> None:
 
 def test_other_tables_say_what_each_entry_is(edgelip: Edgelip) -> None:
     stages = edgelip("list", "stages").out.splitlines()
-    assert [line.split()[0] for line in stages] == ["prune", "phm", "qat"]
+    assert [line.split()[0] for line in stages] == list(STAGES)
     engines = json.loads(edgelip("list", "engines", "--json").out)
     assert {"ort", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"} < set(engines)
     assert all(engines.values())

@@ -23,9 +23,11 @@ from edgelip.errors import StageError
 from edgelip.models.checkpoint import load_checkpoint, save_checkpoint
 from edgelip.registry import lookup
 
+REQUIRED: dict[str, dict[str, Any]] = {"low_rank": {"layers": ["head"], "rank": 4}}  # fields without a default
+
 
 def named(*names: str) -> list[dict[str, Any]]:
-    return [{"stage": name} for name in names]
+    return [{"stage": name, **REQUIRED.get(name, {})} for name in names]
 
 
 def test_stages_out_of_order_are_refused_with_the_right_order() -> None:
@@ -45,22 +47,34 @@ def test_a_repeated_stage_is_refused_as_such(names: Sequence[str]) -> None:
         stages_from_configs(named(*names))
 
 
-def test_exactly_one_order_of_all_stages_is_accepted() -> None:
-    accepted = []
-    for order in itertools.permutations(STAGES):
-        try:
-            accepted.append([stage.name for stage in stages_from_configs(named(*order))])
-        except StageError as error:
-            offered = str(error).rpartition("Order them: ")[2].removesuffix(".").split(", ")
-            assert [stage.name for stage in stages_from_configs(named(*offered))] == offered
-    assert accepted == [["prune", "phm", "qat"]]
+def test_of_two_stages_one_order_is_accepted_and_of_two_that_quantise_none() -> None:
+    kinds = [lookup(STAGES, name, kind="stage") for name in STAGES]
+    for first, second in itertools.permutations(kinds, 2):
+        if first.integer and second.integer:
+            with pytest.raises(StageError) as caught:
+                stages_from_configs(named(first.name, second.name))
+            assert str(caught.value) == (
+                f"{first.name!r} and {second.name!r} both quantise; a model is quantised once. Keep one."
+            )
+        elif first.rank < second.rank:
+            stages_from_configs(named(first.name, second.name))
+        else:
+            with pytest.raises(StageError, match=rf"Order them: {second.name}, {first.name}\.$"):
+                stages_from_configs(named(first.name, second.name))
+
+
+def test_all_stages_but_one_that_quantises_stand_in_the_order_of_the_table() -> None:
+    order = [name for name in STAGES if name != "ptq"]
+    assert [stage.name for stage in stages_from_configs(named(*order))] == order
 
 
 def test_ranks_follow_the_phases() -> None:
     kinds = [lookup(STAGES, name, kind="stage") for name in STAGES]
     by_rank = [kind.phase for kind in sorted(kinds, key=lambda kind: kind.rank)]
     assert by_rank == sorted(by_rank, key=PHASES.index)
-    assert len({kind.rank for kind in kinds}) == len(kinds)
+    ranks = [kind.rank for kind in kinds if not kind.integer]
+    assert len(set(ranks)) == len(ranks)
+    assert len({kind.rank for kind in kinds if kind.integer}) == 1  # either of them is the last step
     assert all(kind.name == name for kind, name in zip(kinds, STAGES, strict=True))
 
 
@@ -68,9 +82,10 @@ def test_ranks_follow_the_phases() -> None:
     ("fields", "text"),
     [
         ({"stage": "phn"}, "There is no compression stage 'phn'. Did you mean 'phm'?"),
-        ({"stage": 4}, "There is no compression stage '4'. Known: prune, phm, qat."),
-        ({"n": 4}, "A stage needs a name: stage = one of prune, phm, qat; got {'n': 4}."),
-        ({"stage": "phm", "m": 4}, "Stage 'phm': unknown key 'm'. Known: stage, tune, n, layers, start."),
+        ({"stage": 4}, f"There is no compression stage '4'. Known: {', '.join(STAGES)}."),
+        ({"n": 4}, f"A stage needs a name: stage = one of {', '.join(STAGES)}; got {{'n': 4}}."),
+        ({"stage": "phm", "m": 4}, "Stage 'phm': unknown key 'm'. Known: stage, tune, n, terms, layers, groups, head, "
+         "execution, start, permute, budget_kb, stored_bits, choices, probe_clips."),
         ({"stage": "phm", "layer": ["a"]}, "Stage 'phm': unknown key 'layer'. Did you mean 'layers'?"),
         ({"stage": "qat", "tune": {"epoch": 1}}, "Stage 'qat': unknown key 'epoch' in [tune]. Did you mean 'epochs'?"),
         ({"stage": "phm", "n": 1}, "Stage 'phm': n: Input should be greater than or equal to 2 (got 1)."),

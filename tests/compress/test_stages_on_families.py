@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tiny_models import lively, tools_of
 from torch import nn
 
 from edgelip.compress.pipeline import stage_from_config
+from edgelip.compress.toolkit_quantise import take_over
 from edgelip.errors import StageError
 from edgelip.models.zoo import build_classifier
 
@@ -46,12 +48,23 @@ def test_a_stage_is_restored_from_its_record(name: str, stage: dict[str, Any]) -
         assert sum(p.numel() for p in made.parameters()) < 0.7 * sum(p.numel() for p in fresh(name).parameters())
 
 
-def test_pruning_refuses_what_it_cannot_follow() -> None:
-    with pytest.raises(StageError, match=r"Torch-Pruning cannot follow the channels .* Leave stage 'prune' out"):
-        stage_from_config(PRUNE).prepare(fresh("snv_tcn_prelu"), TOOLS)
-
-
 @pytest.mark.parametrize("name", ["dctcn", "snv_dsmstcn"])
-def test_nncf_refuses_what_cannot_be_exported(name: str) -> None:
-    with pytest.raises(StageError, match=r'NNCF quantises this network in a way .* Use backend = "own"\.'):
-        stage_from_config(NNCF).prepare(fresh(name), TOOLS)
+@torch.no_grad()
+def test_nncf_is_taken_over_with_one_scale_a_tensor_and_shared_quantisers(name: str) -> None:
+    made, record = stage_from_config(NNCF).prepare(fresh(name), TOOLS)
+    ours = deepcopy(made)
+    take_over(ours)
+    assert not any(type(module).__module__.startswith("nncf.torch.quantization") for module in ours.modules())
+    assert (ours(CLIPS) - made(CLIPS)).abs().amax(dim=1).median() < 1e-4
+    # Depthwise convolutions over time NNCF leaves in float; what it leaves is recorded.
+    depthwise = [n for n, m in made.named_modules() if isinstance(m, nn.Conv1d) and m.groups > 1]
+    assert record["float_layers"] == depthwise
+
+
+def test_nncf_refuses_what_cannot_be_exported() -> None:
+    with pytest.raises(StageError) as caught:
+        stage_from_config(NNCF).prepare(fresh("eflip_token"), TOOLS)
+    assert str(caught.value) == (
+        "NNCF quantises this network in a way that edgelip cannot export (2 quantisers, the first at "
+        "'temporal.norm1.weight'). Use backend = \"own\"."
+    )

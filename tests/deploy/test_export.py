@@ -321,7 +321,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
 
 def half_a_scale(running: Any) -> None:
     weight = next(stored for name, stored in running.stored.items() if "temporal" in name and stored.blocks is not None)
-    weight.block_scales[:] *= 0.5
+    weight.blocks.scales[:] *= 0.5
 
 
 def another_bias(running: Any) -> None:

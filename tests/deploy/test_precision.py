@@ -237,3 +237,15 @@ def test_a_value_that_both_types_read_is_cast_once() -> None:
     casts = [(item.input[0], item.attribute[0].i) for item in model.graph.node if item.op_type == "Cast"]
     assert len(casts) == len({*casts})
     np.testing.assert_allclose(run(model, values), expected, atol=1e-2)
+
+
+@pytest.mark.parametrize(("scale", "num_clips"), [(1 / 127, 0), (1 / 200, 1)])
+def test_a_sigmoid_that_fits_its_levels_is_not_clipped(scale: float, num_clips: int) -> None:
+    model = graph_of(
+        [node("Sigmoid", "clips", "x"), *rounded("x", "y"), node("Identity", "y", "logits")],
+        {"scale": np.float32(scale), "zero": np.int8(0)},
+    )
+    before = run(model, clips(size=30.0))
+    unsigned_activations(model)
+    assert operators(model).count("Clip") == num_clips
+    np.testing.assert_array_equal(run(model, clips(size=30.0)), before)

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgelip.compress.fake_quant import fake_quantise_rows, row_scales
 from edgelip.deploy.onnx_graph import constants_to_initialisers, share_initialisers, shorten_names
-from edgelip.deploy.running_form import StoredWeight
+from edgelip.deploy.running_form import StoredArray, StoredWeight
 from edgelip.deploy.stored_form import store_weights
 from edgelip.models.kronecker import fold
 
@@ -50,15 +50,15 @@ def test_the_nodes_build_the_weight_that_torch_folds(
     blocks = torch.randn(n, out, into, *kernel, generator=generator)
     rows = torch.rand(n * out, generator=generator) + 0.5 if scaled else None
     rounded = fake_quantise_rows(blocks, 2) if int8 else blocks
+    scales = row_scales(blocks, 2).reshape(n, out, *[1] * (1 + len(kernel)))
     weight = fold(factors, rounded)
     if rows is not None:
         weight = weight * rows.reshape(-1, *[1] * (weight.ndim - 1))
     stored = StoredWeight(
-        factors=factors.numpy(),
-        blocks=rounded.numpy(),
-        row_scale=None if rows is None else rows.numpy(),
+        factors=StoredArray(factors.numpy()),
+        blocks=StoredArray(rounded.numpy(), 8, scales.numpy()) if int8 else StoredArray(rounded.numpy()),
+        row_scale=None if rows is None else StoredArray(rows.numpy()),
         weight_scales=row_scales(weight, 1).numpy() if int8 else None,
-        block_scales=row_scales(blocks, 2).numpy() if int8 else None,
     )
     runs = fake_quantise_rows(weight, 1) if int8 else weight
     model = identity_of(runs.numpy())

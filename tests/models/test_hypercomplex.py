@@ -22,11 +22,10 @@ from edgelip.models.blocks import ConvNorm, fold_norms
 from edgelip.models.hypercomplex import (
     PHMLayer,
     densified,
-    draw_as_published,
     phm_from_dense,
-    replaceable_layers,
 )
 from edgelip.models.multiscale import Excitation
+from edgelip.models.phm_parts import draw_as_published, replaceable_layers
 
 
 def conv_layer(*, bias: bool = True) -> PHMLayer:

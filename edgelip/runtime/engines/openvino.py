@@ -43,12 +43,7 @@ class OpenvinoEngine(Engine):
         options = options or {}
         openvino: Any = require_package("openvino", engine="openvino")
         hint = options.get("hint", "latency")
-        self._settings = {
-            "INFERENCE_PRECISION_HINT": options.get("precision", "f32"),
-            "PERFORMANCE_HINT": hint.upper(),
-            "NUM_STREAMS": str(threads) if hint == "throughput" else "1",
-            "INFERENCE_NUM_THREADS": str(threads),
-        }
+        self._settings = cpu_settings(threads=threads, hint=hint, precision=options.get("precision", "f32"))
         try:
             compiled = openvino.Core().compile_model(str(model_path), "CPU", self._settings)
         except Exception as error:  # RuntimeError and its own kinds, by version
@@ -114,6 +109,16 @@ class OpenvinoEngine(Engine):
 
     def close(self) -> None:
         self._request = self._queue = None
+
+
+def cpu_settings(*, threads: int, hint: str = "latency", precision: str = "f32") -> Dict[str, str]:
+    """What the engine asks of OpenVINO's CPU plugin; see its options."""
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": hint.upper(),
+        "NUM_STREAMS": str(threads) if hint == "throughput" else "1",
+        "INFERENCE_NUM_THREADS": str(threads),
+    }
 
 
 def _keep(request: Any, place: Tuple[Dict[int, np.ndarray], int]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Sequence, Tuple
 from edgelip.runtime.clip import ClipSpec
 from edgelip.runtime.errors import BundleError
 from edgelip.runtime.vetting.onnx_file import read_onnx, shown
-from edgelip.runtime.vetting.onnx_messages import FLOAT, MAX_RANK, TYPE_BYTES, Node, OnnxFile, Tensor, Value
+from edgelip.runtime.vetting.onnx_messages import FLOAT, MAX_RANK, Node, OnnxFile, Tensor, Value, num_bytes
 from edgelip.runtime.vetting.onnx_operators import OPERATORS
 from edgelip.runtime.vetting.onnx_shapes import Call, Known, size_of, type_name
 from edgelip.runtime.vetting.protobuf import Content
@@ -190,7 +190,7 @@ class _Flow:
                 made = 0
                 for name, value in zip(node.outputs, results):
                     self._add(name, value)
-                    alive[name] = size_of(value.axes) * TYPE_BYTES[value.elem_type]
+                    alive[name] = num_bytes(value.elem_type, size_of(value.axes))
                     made += alive[name]
                 live += made
                 self.live_bytes = max(self.live_bytes, live)

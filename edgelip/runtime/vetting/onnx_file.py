@@ -30,6 +30,7 @@ from edgelip.runtime.vetting.onnx_messages import (
     REFUSE,
     REPEATED,
     SKIP,
+    STORED_TYPES,
     TEXT,
     TEXTS,
     TYPE_BYTES,
@@ -43,6 +44,7 @@ from edgelip.runtime.vetting.onnx_messages import (
     OnnxFile,
     Tensor,
     Value,
+    num_bytes,
 )
 from edgelip.runtime.vetting.protobuf import BYTES, FIXED32, FIXED64, VARINT, Content, WireError, WireReader, signed
 
@@ -200,8 +202,8 @@ class _Reader:
     def tensor(self, entry: Dict[str, Any]) -> Tensor:
         name, kind, dims = entry.get("name", ""), entry.get("data_type", 0), tuple(entry.get("dims", ()))
         what = f"initialiser {shown(name)}"
-        if kind not in TYPE_BYTES:
-            allowed = ", ".join(TYPE_NAMES[known] for known in TYPE_BYTES)
+        if kind not in STORED_TYPES:
+            allowed = ", ".join(TYPE_NAMES[known] for known in STORED_TYPES)
             raise ValueError(f"has {what} of type {TYPE_NAMES.get(kind, kind)}; expected {allowed}")
         if len(dims) > MAX_RANK or not all(0 < length < _MAX_DIM for length in dims):
             raise ValueError(f"has {what} of shape {shown(list(dims))}; expected up to {MAX_RANK} lengths above 0")
@@ -213,12 +215,12 @@ class _Reader:
         if external is not None:
             if fields:
                 raise ValueError(f"has {what} both inside and outside the file")
-            return Tensor(name, kind, dims, count * TYPE_BYTES[kind], None, external)
+            return Tensor(name, kind, dims, num_bytes(kind, count), None, external)
         if len(fields) != 1 or (fields[0] != "raw_data" and kind not in _DATA_FIELDS[fields[0]]):
             raise ValueError(f"has {what} ({TYPE_NAMES[kind]}) with data in {fields}; expected raw_data")
         held, values = self.held(entry[fields[0]], fields[0], kind, count)
-        if held != count * TYPE_BYTES[kind]:
-            said = f"{list(dims)} of {TYPE_NAMES[kind]} are {count * TYPE_BYTES[kind]}"
+        if held != num_bytes(kind, count):
+            said = f"{list(dims)} of {TYPE_NAMES[kind]} are {num_bytes(kind, count)}"
             raise ValueError(f"has {what} with {held} bytes; its dims {said}")
         return Tensor(name, kind, dims, held, values, None)
 

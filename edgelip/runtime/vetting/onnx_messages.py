@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE = 1, 2, 3, 6, 7, 9, 10, 11
-FLOAT8E4M3FN, FLOAT8E5M2 = 17, 19
+FLOAT8E4M3FN, FLOAT8E5M2, INT4 = 17, 19, 22
 _TYPE_NAMES = (
     "undefined float32 uint8 int8 uint16 int16 int32 int64 string bool float16 float64 uint32 uint64 complex64 "
     "complex128 bfloat16 float8e4m3fn float8e4m3fnuz float8e5m2 float8e5m2fnuz uint4 int4 float4e2m1"
@@ -16,8 +16,14 @@ TYPE_NAMES: Dict[int, str] = dict(enumerate(_TYPE_NAMES.split()))
 TYPE_BYTES: Dict[int, int] = dict(
     zip((FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, FLOAT8E4M3FN, FLOAT8E5M2), (4, 1, 1, 4, 8, 1, 2, 1, 1))
 )
+STORED_TYPES = (*TYPE_BYTES, INT4)  # INT4 stands in the file alone: no operator gives it
 MAX_RANK = 8
 MAX_SHAPE_VALUES = 256  # integers that may serve as shapes are read up to this many
+
+
+def num_bytes(elem_type: int, count: int) -> int:
+    """Bytes that so many numbers of a type take."""
+    return (count + 1) // 2 if elem_type == INT4 else count * TYPE_BYTES[elem_type]
 
 
 @dataclass(frozen=True)

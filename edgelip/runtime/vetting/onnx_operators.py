@@ -225,6 +225,7 @@ OPERATORS: Dict[str, Operator] = {
     "DequantizeLinear": Operator(_dequantise, (2, 3), {"axis": int}),
     "Gemm": Operator(_gemm, (2, 3), _GEMM),
     "LayerNormalization": Operator(_layer_norm, (2, 3), {"axis": int, "epsilon": float, "stash_type": int}),
+    "LeakyRelu": Operator(_unary, (1, 1), {"alpha": float}),
     "LogSoftmax": Operator(_softmax, (1, 1), {"axis": int}),
     "MatMul": Operator(_matmul, (2, 2), {}),
     "MaxPool": Operator(_pool, (1, 1), {**_POOL, "storage_order": int}),

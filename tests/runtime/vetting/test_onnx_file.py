@@ -66,6 +66,21 @@ def test_float8_weights_take_one_byte_each() -> None:
         assert read_onnx(model_of(stored).SerializeToString()).initialisers[0].num_bytes == 6
 
 
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_nibbles_are_measured_two_to_a_byte(rows: int, columns: int) -> None:
+    kind = helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
+    stored = numpy_helper.from_array(np.ones((rows, columns), np.int8).astype(kind), "w")
+    (tensor,) = read_onnx(model_of(stored).SerializeToString()).initialisers
+    assert (tensor.dims, tensor.num_bytes) == ((rows, columns), (rows * columns + 1) // 2)
+    stored.raw_data += b"\0"
+    with pytest.raises(ValueError, match=rf"with {tensor.num_bytes + 1} bytes; its dims .* of int4 are"):
+        read_onnx(model_of(stored).SerializeToString())
+    stored.ClearField("raw_data")
+    stored.int32_data.extend([1] * tensor.num_bytes)
+    with pytest.raises(ValueError, match=r"\(int4\) with data in \['int32_data'\]; expected raw_data"):
+        read_onnx(model_of(stored).SerializeToString())
+
+
 def test_types_are_named_and_measured_as_onnx_does() -> None:
     for kind, size in TYPE_BYTES.items():
         if kind < TensorProto.FLOAT8E4M3FN:
