@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 
-.PHONY: setup check test test-slow test-arm64 export bench report clean help
+.PHONY: setup check test test-slow test-arm64 export bench report ladder clean help
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,11 @@ export: $(READY) ## a recipe to checked bundles and a trade-off table (RECIPE=..
 
 bench: $(READY) ## speed of the public functions
 	$(BIN)/pytest benchmarks --benchmark-only
+
+# Folders of exports, without that of the joint table itself.
+LADDER ?= $(filter-out export/dist/ladder,$(patsubst %/tradeoff.json,%,$(wildcard export/dist/*/tradeoff.json)))
+ladder: $(READY) ## one table and one Pareto front over the exports in export/dist/*/
+	$(BIN)/edgelip report $(LADDER) --out export/dist/ladder
 
 report: $(READY) ## the trade-off table of the last export again
 	$(BIN)/edgelip report export/dist

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests share two cores
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -20,3 +21,11 @@ def golden() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference outputs at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def suspects(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """tiny_suspects.Suspects: bundles with planted faults, exported once for all tests of `blame`."""
+    from tiny_suspects import write_suspects  # torch, which many tests do without
+
+    return write_suspects(tmp_path_factory.mktemp("suspects"))

@@ -1,6 +1,6 @@
 """Percentiles, intervals and paired tests that say how sure a number is. Needs numpy; scipy where a quantile is asked.
 
-Axes: R resamples, L launches, N clips, S speakers, V words.
+Axes: R resamples, L launches, N clips, S speakers, T trainings, V words.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "order_statistic_interval",
     "paired_accuracy_difference",
     "percentile",
+    "pooled_accuracy_difference",
     "wilson_interval",
 ]
 
@@ -198,6 +199,33 @@ def paired_accuracy_difference(
         change_R = (drawn_RS @ gain_S) / (drawn_RS @ size_S)
     low, high = np.percentile(change_R, [2.5, 97.5])
     return PairedDifference(float(change_N.mean()), float(low), float(high), mcnemar_p(num_gained, num_lost))
+
+
+def pooled_accuracy_difference(
+    other_TN: np.ndarray, base_TN: np.ndarray, *, speakers_N: np.ndarray | None = None, seed: int = 0
+) -> PairedDifference:
+    """The same over T trainings of both, by crossed bootstrap over trainings and over clips (whole speakers).
+
+    McNemar's p is exact over all pairs of clip and training. With few trainings the interval is too narrow by what they
+    differ: show each training's own difference beside it. Raises MeasurementError if the shapes differ.
+    """
+    other_TN, base_TN = np.asarray(other_TN, bool), np.asarray(base_TN, bool)
+    if other_TN.shape != base_TN.shape or other_TN.ndim != 2 or not other_TN.size:
+        raise MeasurementError(
+            f"results of shape {other_TN.shape} against {base_TN.shape}; expected the same trainings and clips in both."
+        )
+    change_TN = other_TN.astype(np.int64) - base_TN
+    num_trainings, num_clips = change_TN.shape
+    groups_N = np.arange(num_clips) if speakers_N is None else np.unique(speakers_N, return_inverse=True)[1]
+    size_S = np.bincount(groups_N)
+    gain_TS = np.stack([np.bincount(groups_N, weights=change_N, minlength=len(size_S)) for change_N in change_TN])
+    rng = np.random.default_rng(seed)
+    drawn_RS = rng.multinomial(len(size_S), np.full(len(size_S), 1 / len(size_S)), _NUM_RESAMPLES)
+    drawn_RT = rng.multinomial(num_trainings, np.full(num_trainings, 1 / num_trainings), _NUM_RESAMPLES)
+    change_R = (drawn_RT * (drawn_RS @ gain_TS.T)).sum(axis=1) / (num_trainings * (drawn_RS @ size_S))
+    low, high = np.percentile(change_R, [2.5, 97.5])
+    p = mcnemar_p(int((change_TN > 0).sum()), int((change_TN < 0).sum()))
+    return PairedDifference(float(change_TN.mean()), float(low), float(high), p)
 
 
 def _percentiles(launches: Sequence[Samples], percent: float) -> list[float]:

@@ -48,7 +48,7 @@ class TestClips:
             with open_array(path, ["frames"]) as stream:
                 num_clips = stream.shape[0] if len(stream.shape) == 4 else 0
                 if stream.dtype != np.uint8 or not num_clips:
-                    raise ValueError(f"frames are {stream.dtype} {stream.shape}; expected uint8 (N, T, H, W)")
+                    raise ValueError(f"frames are {stream.dtype} {stream.shape}; expected uint8 (N > 0, T, H, W)")
             labels_N = _read_column(path, "labels", num_clips)
             if labels_N.dtype.kind not in "iu":
                 raise ValueError(f"labels are {labels_N.dtype}; expected whole numbers")
@@ -64,8 +64,9 @@ class TestClips:
 
 @dataclass(frozen=True)
 class Result:
-    """One bundle measured: `row` for the report, the raw `runs` of every launch, each clip's logits and correctness."""
+    """One file of a bundle: `row` for the report, the raw `runs` of each launch, each clip's logits and correctness."""
 
+    bundle: Path
     row: Row
     runs: tuple[BenchRun, ...]
     logits_NV: np.ndarray
@@ -85,10 +86,13 @@ def measure_bundles(
     seconds: float = 3.0,
     threads: int = 1,
     accuracy_threads: int | None = None,
+    baseline: str = "fp16",
     say: Say = lambda line: None,
 ) -> list[Result]:
     """Accuracy, size, memory and latency of each bundle; differences and ratios are to the first.
 
+    baseline: precision in which the first bundle has a second row, where it has such a file for this engine: an fp32
+    file alone flatters whatever is compared with it.
     Accuracy runs on `accuracy_threads` threads (all processors by default), everything else on `threads`.
     Cost: a pass over the clips and `launches` x (`seconds` + warm-up) a bundle, one process at a time.
     Raises what opening or running a bundle raises, ClipError for the clips.
@@ -100,34 +104,37 @@ def measure_bundles(
             num_words = len(bundle.manifest.vocabulary)
             raise ClipError(f"{clips}: labels reach {test.labels_N.max()}; {bundle.name} has {num_words} words.")
     subjects = [Subject(bundle.path, engine=engine, threads=threads) for bundle in opened]
+    if opened and baseline in opened[0].precisions_for(engine)[1:]:
+        opened.insert(1, opened[0])
+        subjects.insert(1, replace(subjects[0], precision=baseline))
     accuracies: list[tuple[np.ndarray, np.ndarray]] = []
     logits: list[np.ndarray] = []
     for bundle, subject in zip(opened, subjects, strict=True):
-        say(f"accuracy of {bundle.name} on {len(test.labels_N)} clips")
+        say(f"accuracy of {_name(bundle, subject)} on {len(test.labels_N)} clips")
         logits_NV = deployed_logits(replace(subject, threads=accuracy_threads or os.cpu_count() or 1), test.path)
         if len(logits_NV) != len(test.labels_N):
             raise MeasurementError(f"{bundle.name} gave {len(logits_NV)} results for {len(test.labels_N)} clips.")
         logits.append(logits_NV)
         top1_N = statistics.accuracy(logits_NV, test.labels_N)
         accuracies.append((top1_N, statistics.accuracy(logits_NV, test.labels_N, top=5)))
-    graphs = [_graph_fields(bundle, engine, say) for bundle in opened]
+    graphs = [_graph_fields(bundle, subject, say) for bundle, subject in zip(opened, subjects, strict=True)]
     runs = bench_launches(subjects, launches=launches, seconds=seconds, say=say)
 
     results = []
-    for bundle, logits_NV, (top1_N, top5_N), graph, launched in zip(
-        opened, logits, accuracies, graphs, runs, strict=True
+    for bundle, subject, logits_NV, (top1_N, top5_N), graph, launched in zip(
+        opened, subjects, logits, accuracies, graphs, runs, strict=True
     ):
-        model = bundle.model_for(engine)
+        model = bundle.model_for(engine, subject.precision)
         row: Row = {
-            "variant": bundle.name,
-            "method": str(bundle.manifest.ledger.get("method", "")),
+            "variant": _name(bundle, subject),
+            "method": _method(bundle, subject),
             "parameters": bundle.manifest.ledger.get("parameters"),
             "macs": bundle.manifest.ledger.get("macs"),
             "file_bytes": model.path.stat().st_size,
             "bundle_bytes": sum(entry.num_bytes for entry in bundle.manifest.files),
             **graph,
-            **_process_fields(launched),
-            **_latency_fields(launched, runs[0]),
+            **process_fields(launched),
+            **latency_fields(launched, runs[0]),
             **_accuracy_fields(top1_N, top5_N),
             **_paired_fields(top1_N, accuracies[0][0], test.speakers_N),
             "num_clips": len(test.labels_N),
@@ -135,11 +142,11 @@ def measure_bundles(
             "engine": engine,
             "precision": model.precision,
             "threads": threads,
-            "badge": _worst_badge(launched),
+            "badge": worst_badge(launched),
             "bundle_sha256": bundle.sha256,
             "clips_sha256": test.sha256,
         }
-        results.append(Result(row, tuple(launched), logits_NV, top1_N))
+        results.append(Result(bundle.path, row, tuple(launched), logits_NV, top1_N))
     return results
 
 
@@ -150,18 +157,30 @@ def _read_column(path: Path, name: str, num_clips: int) -> np.ndarray:
         return stream.read(limit_bytes=1 << 30)
 
 
-def _graph_fields(bundle: Bundle, engine: str, say: Say) -> Row:
+def _name(bundle: Bundle, subject: Subject) -> str:
+    return bundle.name if subject.precision is None else f"{bundle.name}-{subject.precision}"
+
+
+def _method(bundle: Bundle, subject: Subject) -> str:
+    """The steps to a bundle as it says them, with the precision that was asked for."""
+    method = str(bundle.manifest.ledger.get("method", ""))
+    if subject.precision is None:
+        return method
+    return f"{method.removesuffix('fp32').strip()} {subject.precision}".strip()
+
+
+def _graph_fields(bundle: Bundle, subject: Subject, say: Say) -> Row:
     """Resident weights and int8 coverage; None on engines other than ONNX Runtime, which do not tell."""
-    if engine != "ort":
+    if subject.engine != "ort":
         return {"resident_weights_bytes": None, "int8_coverage_pct": None}
-    say(f"graph of {bundle.name}")
-    path = bundle.model_for(engine).path
+    say(f"graph of {_name(bundle, subject)}")
+    path = bundle.model_for(subject.engine, subject.precision).path
     clip_11THW = network_input(bundle.expected().frames_NTHW[:1], bundle.manifest.clip)
     coverage = int8_coverage(path, {input_name(path): clip_11THW})
     return {"resident_weights_bytes": optimised_weights_bytes(path), "int8_coverage_pct": coverage.int8_pct}
 
 
-def _process_fields(runs: Sequence[BenchRun]) -> Row:
+def process_fields(runs: Sequence[BenchRun]) -> Row:
     """Medians over launches of what each process has once."""
     peaks = [run.memory_mib["peak"] for run in runs]
     known = [peak for peak in peaks if peak is not None]
@@ -173,7 +192,8 @@ def _process_fields(runs: Sequence[BenchRun]) -> Row:
     }
 
 
-def _latency_fields(runs: Sequence[BenchRun], base: Sequence[BenchRun]) -> Row:
+def latency_fields(runs: Sequence[BenchRun], base: Sequence[BenchRun]) -> Row:
+    """Percentiles of latency with their intervals, and the ratio to `base`, whose launches ran beside."""
     samples_ms = [np.asarray(run.latency_ns) / 1e6 for run in runs]
     base_ms = [np.asarray(run.latency_ns) / 1e6 for run in base]
     row: Row = {}
@@ -207,7 +227,7 @@ def _named(name: str, unit: str, estimate: statistics.Estimate, *, scale: float 
     return {f"{name}{ends[key]}{unit}": scale * value for key, value in fields.items()}
 
 
-def _worst_badge(runs: Sequence[BenchRun]) -> str:
+def worst_badge(runs: Sequence[BenchRun]) -> str:
     """VALID only if every launch was; else the badge that most launches bear."""
     badges = [run.badge for run in runs if run.badge != "VALID"]
     return max(BADGES, key=badges.count) if badges else "VALID"

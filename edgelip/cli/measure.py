@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgelip.cli.agreement import write_agreement
+from edgelip.errors import UsageError
 from edgelip.files import write_atomic, writing
+from edgelip.report.joint import joint_ledger
 from edgelip.report.ledger import Ledger, LedgerRow
 from edgelip.report.tradeoff import terminal_text, write_report
 from edgelip.runtime.check import check
@@ -20,6 +24,7 @@ from edgelip.runtime.check import check
 if TYPE_CHECKING:
     from edgelip.bench.suite import Result
     from edgelip.cli.workshop import Workshop
+    from edgelip.data.store import Store
 
 TABLE = "tradeoff.json"
 ACCURACY = "accuracy.json"
@@ -34,7 +39,7 @@ def measure_variants(workshop: Workshop, bundles: Mapping[str, Path], *, command
     for path in bundles.values():
         for parity in check(path, engine=bench.engine):
             progress.say(parity.line())
-    clips = _clips_file(workshop)
+    clips = clips_file(workshop)
     results = measure_bundles(
         list(bundles.values()),
         clips,
@@ -45,7 +50,7 @@ def measure_variants(workshop: Workshop, bundles: Mapping[str, Path], *, command
         say=progress.say,
     )
     known = {
-        tuple(result.row[key] for key in ("variant", "engine", "precision")): result.logits_NV for result in results
+        (result.bundle.name, result.row["engine"], result.row["precision"]): result.logits_NV for result in results
     }
     write_agreement(workshop, bundles, clips, known=known, threads=os.cpu_count() or 1)
     header = {
@@ -54,12 +59,17 @@ def measure_variants(workshop: Workshop, bundles: Mapping[str, Path], *, command
         "environment": dict(results[0].runs[0].environment),
         "test_clips": len(store),
         "speakers": len(np.unique(store.speakers)),
+        "test_set": _test_set(store),
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "notes": [f"Test clips: {workshop.clips.test_line()}."],
     }
-    columns = [field.name for field in fields(LedgerRow)]
-    ledger = Ledger.from_rows(header, [{key: result.row[key] for key in columns} for result in results])
+    columns = {field.name for field in fields(LedgerRow)}
+    ledger = Ledger.from_rows(
+        header, [{key: value for key, value in result.row.items() if key in columns} for result in results]
+    )
     for result in results:
-        write_atomic(bundles[result.row["variant"]] / ACCURACY, _accuracy_json(result))
+        if result.row["variant"] in bundles:  # not a second row of the first
+            write_atomic(result.bundle / ACCURACY, _accuracy_json(result))
     raw = {"header": header, "results": [result.to_json() for result in results]}
     write_atomic(workshop.folder / RAW, json.dumps(raw) + "\n")
     write_report(ledger, workshop.folder)
@@ -72,22 +82,42 @@ def table_text(folder: Path) -> str:
 
 
 def read_ledger(folder: Path) -> Ledger:
-    from edgelip.errors import UsageError
-
     path = folder / TABLE
     if not path.is_file():
         raise UsageError(f"There is no {path}. `edgelip export RECIPE` measures and writes one.")
     return Ledger.from_json(path.read_bytes())
 
 
-def report_folder(folder: Path, *, as_json: bool) -> str:
-    """`edgelip report`: write the table's files anew from its JSON, and return it."""
-    ledger = read_ledger(folder)
-    write_report(ledger, folder)
+def report_folders(folders: Sequence[Path], *, out: Path | None, as_json: bool) -> str:
+    """`edgelip report`: write the table's files anew from its JSON, or one table of several exports to `out`.
+
+    Returns the table. Raises UsageError where tables cannot be joined, or `out` is given for one export.
+    """
+    if len(folders) > 1:
+        ledger = joint_ledger(read_ledgers(folders), command=f"edgelip report {' '.join(map(str, folders))}")
+    else:
+        if out is not None:
+            raise UsageError("--out belongs to a report over several exports; one is written into its own folder.")
+        (out,) = folders
+        ledger = read_ledger(out)
+    if out is not None:
+        write_report(ledger, out)
     return ledger.to_json() if as_json else terminal_text(ledger)
 
 
-def _clips_file(workshop: Workshop) -> Path:
+def read_ledgers(folders: Sequence[Path]) -> dict[str, Ledger]:
+    """The tables of several exports by their recipes, or by their folders where recipes share a name."""
+    ledgers = [read_ledger(folder) for folder in folders]
+    recipes = [ledger.header.recipe for ledger in ledgers]
+    distinct = len({*recipes}) == len(recipes)
+    names = [recipe if distinct and recipe else str(folder) for recipe, folder in zip(recipes, folders, strict=True)]
+    if len({*names}) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{repeated} is named twice. Name each export once.")
+    return dict(zip(names, ledgers, strict=True))
+
+
+def clips_file(workshop: Workshop) -> Path:
     """The test split as one .npz, written once."""
     store = workshop.clips.store("test")
     path = store.folder / "clips.npz"
@@ -99,6 +129,12 @@ def _clips_file(workshop: Workshop) -> Path:
             os.fsync(file.fileno())
         beside.replace(path)
     return path
+
+
+def _test_set(store: Store) -> str:
+    """Hash of which clips are read, whatever the pixels that they were brought to."""
+    parts = [store.source_sha256, len(store), list(store.words)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _accuracy_json(result: Result) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from edgelip.cli.arguments import AsJson, Overrides, RecipePath
+from edgelip.cli.verbs_measure import bench, blame, report
 from edgelip.errors import UsageError
 
 app = typer.Typer(
@@ -18,10 +20,6 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Clips: what goes into a classifier.", no_args_is_help=True)
 app.add_typer(data, name="data")
-
-RecipePath = Annotated[Path, typer.Argument(help="A TOML recipe, as in export/recipes/.")]
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the recipe.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -192,51 +190,8 @@ def pack(
     typer.echo(pack_bundle(bundle, out=out, wheels=wheel, with_engines=with_engines, as_json=as_json))
 
 
-@app.command()
-def bench(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles (folders); ratios are to the first.")],
-    engine: Annotated[Optional[str], typer.Option(help="Inference engine; default ort, of a device its own.")] = None,
-    precision: Annotated[Optional[str], typer.Option(help="Default the first that the engine takes.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 1,
-    launches: Annotated[int, typer.Option(min=1, help="Fresh processes a bundle.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0, help="Of steady running in each launch.")] = 3.0,
-    predict_: Annotated[
-        Optional[str],
-        typer.Option("--predict", metavar="DEVICE", help="Run nothing: what its datasheet allows at best."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure bundles side by side on this machine, or say what the datasheet of a device allows."""
-    if predict_ is not None:
-        from edgelip.cli.predict_latency import roofline_text
-
-        if len(bundles) > 1:
-            raise UsageError(f"--predict takes one BUNDLE; got {len(bundles)}.")
-        typer.echo(roofline_text(bundles[0], predict_, engine=engine, precision=precision, as_json=as_json))
-        return
-    from edgelip.cli.bench_bundles import bench_text
-
-    text = bench_text(
-        bundles,
-        engine=engine or "ort",
-        precision=precision,
-        threads=threads,
-        launches=launches,
-        seconds=seconds,
-        as_json=as_json,
-    )
-    typer.echo(text)
-
-
-@app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of an export, holding tradeoff.json.")] = Path("export/dist"),
-    as_json: AsJson = False,
-) -> None:
-    """Print the trade-off table of an export again, and write its files anew."""
-    from edgelip.cli.measure import report_folder
-
-    typer.echo(report_folder(folder, as_json=as_json))
+for measuring in (bench, blame, report):
+    app.command()(measuring)
 
 
 @app.command("list")

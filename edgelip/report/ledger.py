@@ -23,6 +23,7 @@ class LedgerRow:
     """One variant. None: not measured. `_low`, `_high`: ends of the 95 % interval.
 
     latency_ratio and top1_drop_points compare with the first row, on the same clips; a drop above 0 is worse.
+    sitting: of a joint table, whose times only compare within one; None where all rows were measured side by side.
     """
 
     variant: str
@@ -60,6 +61,7 @@ class LedgerRow:
     threads: int | None
     badge: str | None
     bundle_sha256: str | None
+    sitting: str | None = None
 
     @property
     def is_valid(self) -> bool:
@@ -73,21 +75,28 @@ class LedgerRow:
         """Raises UsageError for a key that is unknown or missing, or a value of another kind."""
         name = values.get("variant") if isinstance(values, Mapping) else None
         where = f"ledger row {name!r}"
-        _check_keys(values, [each.name for each in fields(cls)], where)
+        known = [each.name for each in fields(cls)]
+        _check_keys(values, known, where, may_miss=("sitting",))
         for key, kind in get_type_hints(cls).items():
-            _check_value(values[key], kind, f"{where} has {key}")
+            _check_value(values.get(key), kind, f"{where} has {key}")
         return cls(**dict(values))
 
 
 @dataclass(frozen=True)
 class LedgerHeader:
-    """What the rows share. environment: cpu, os, versions ...: text, numbers, or a table of them."""
+    """What the rows share. environment: cpu, os, versions ...: text, numbers, or a table of them.
+
+    test_set: hash of the words, spans or generator of the test clips, whatever their size in pixels; measured_at: ISO
+    8601. None in tables of older versions.
+    """
 
     recipe: str | None = None
     command: str | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     test_clips: int | None = None
     speakers: int | None = None
+    test_set: str | None = None
+    measured_at: str | None = None
     notes: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -97,8 +106,8 @@ class LedgerHeader:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Raises UsageError for an unknown key or a value of another kind; a missing key is not known."""
         known = [each.name for each in fields(cls)]
-        _check_keys(values, known, "ledger header", may_miss=True)
-        for key in ("test_clips", "speakers", "recipe", "command"):
+        _check_keys(values, known, "ledger header", may_miss=known)
+        for key in ("test_clips", "speakers", "recipe", "command", "test_set", "measured_at"):
             if key in values:
                 kind = int | None if key in ("test_clips", "speakers") else str | None
                 _check_value(values[key], kind, f"ledger header has {key}")
@@ -124,6 +133,11 @@ class Ledger:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise UsageError(f"ledger has variant {repeated[0]!r} twice; expected distinct names. Rename one.")
+
+    @property
+    def sittings(self) -> tuple[str | None, ...]:
+        """The sittings that the rows were measured in, in order."""
+        return tuple(dict.fromkeys(row.sitting for row in self.rows))
 
     def shown_rows(self) -> tuple[LedgerRow, ...]:
         """The rows as tables show them: those that are not VALID last, else in the order measured."""
@@ -159,14 +173,14 @@ class Ledger:
         return cls.from_rows(content["header"], content["rows"])
 
 
-def _check_keys(values: Any, known: Sequence[str], where: str, *, may_miss: bool = False) -> None:
+def _check_keys(values: Any, known: Sequence[str], where: str, *, may_miss: Sequence[str] = ()) -> None:
     if not isinstance(values, Mapping):
         raise UsageError(f"{where} is a {type(values).__name__}; expected a table with {', '.join(known)}.")
     for key in values:
         if key not in known:
             raise UsageError(f"{where} has the unknown key {key!r}. {nearest(str(key), known)}")
-    missing = [key for key in known if key not in values]
-    if missing and not may_miss:
+    missing = [key for key in known if key not in values and key not in may_miss]
+    if missing:
         raise UsageError(f"{where} lacks {', '.join(missing)}; expected every key, None where not measured.")
 
 

@@ -19,23 +19,31 @@ _FRONT, _BEHIND, _INVALID = "#1f4e9c", "#6b7785", "#b4531f"
 _PX_PER_INCH = 144
 _LEADER_PX = 28.0  # a name farther than this from its point gets a line to it
 _MARKER_PX = 7.0
+_MARKERS = "os^DvPX*"
+_MANY_POINTS = 14  # so many have their names beside them; of more, only the front and the first rows
+_WIDE_SPAN = 20.0  # largest value / smallest from which an axis is logarithmic
+_DECADES_ONLY = 300.0  # the same from which its ticks are powers of ten
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plot: `x` is the attribute on its horizontal axis, `scale` divides it, `low`, `high` its interval if any."""
+    """One plot: `x` is the attribute on its horizontal axis, `scale` divides it, `low`, `high` its interval if any.
+
+    is_time: rows of different sittings do not compare, so they have no common front.
+    """
 
     x: str
     title: str
     scale: float = 1.0
     is_log: bool = False
+    is_time: bool = False
     low: str | None = None
     high: str | None = None
 
 
 PANELS = (
-    Panel("file_bytes", "file size, kB (log scale)", 1e3, is_log=True),
-    Panel("latency_p50_ms", "latency p50, ms", low="latency_p50_low_ms", high="latency_p50_high_ms"),
+    Panel("file_bytes", "file size, kB", 1e3, is_log=True),
+    Panel("latency_p50_ms", "latency p50, ms", is_time=True, low="latency_p50_low_ms", high="latency_p50_high_ms"),
 )
 
 
@@ -68,15 +76,21 @@ def _draw_points(ax: Any, panel: Panel, rows: tuple[LedgerRow, ...], ticker: Any
     """Draw the rows that have both values, and return them."""
     shown = [row for row in rows if row.top1_pct is not None and (getattr(row, panel.x) or 0) > 0]
     front = _front(shown, panel)
-    ax.set_xlabel(panel.title)
+    places = [_point(row, panel)[0] for row in shown] or [1.0]
+    markers = dict(zip(_groups(rows), itertools.cycle(_MARKERS)))
+    is_log = panel.is_log or max(places) / min(places) > _WIDE_SPAN
+    apart = panel.is_time and _sittings(shown) > 1
+    ax.set_xlabel(
+        panel.title + (" (log scale)" if is_log else "") + (" (different sittings: no front)" if apart else "")
+    )
     ax.grid(True, which="both", color="#e4e7eb", linewidth=0.7)
     ax.set_axisbelow(True)
-    if panel.is_log:
+    if is_log:
         ax.set_xscale("log")
-        places = [_point(row, panel)[0] for row in shown] or [1.0]
         room = max((max(places) / min(places)) ** 0.16, 1.5)  # a single value needs some too
         ax.set_xlim(min(places) / room, max(places) * room)
-        ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        subs = (1, 2, 5) if max(places) / min(places) < _DECADES_ONLY else (1,)
+        ax.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
         ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
         ax.xaxis.set_minor_formatter(ticker.NullFormatter())
     for row in shown:
@@ -84,7 +98,7 @@ def _draw_points(ax: Any, panel: Panel, rows: tuple[LedgerRow, ...], ticker: Any
         x, y = _point(row, panel)
         ax.errorbar(
             x, y, xerr=_errors(x, *_ends(row, panel)), yerr=_errors(y, row.top1_low_pct, row.top1_high_pct),
-            fmt="o", markersize=6.5, color=colour, markerfacecolor=colour if row.is_valid else "white",
+            fmt=markers[_group(row)], markersize=6.5, color=colour, markerfacecolor=colour if row.is_valid else "white",
             ecolor=colour, elinewidth=1.1, capsize=2.5, alpha=0.95, zorder=3,
         )  # fmt: skip
     if front:
@@ -92,6 +106,10 @@ def _draw_points(ax: Any, panel: Panel, rows: tuple[LedgerRow, ...], ticker: Any
             *zip(*_corners(front, panel), strict=True),
             color=_FRONT, linewidth=1.3, alpha=0.55, zorder=2, label="Pareto front",
         )  # fmt: skip
+    if len(markers) > 1:
+        for group, marker in markers.items():
+            ax.plot([], [], marker=marker, linestyle="", color=_BEHIND, label=group)
+    if front or len(markers) > 1:
         ax.legend(loc="lower right", frameon=False, fontsize=9)
     if not shown:
         ax.text(0.5, 0.5, "nothing measured", transform=ax.transAxes, ha="center", va="center", color=_BEHIND)
@@ -104,6 +122,7 @@ def _label_points(ax: Any, panel: Panel, rows: list[LedgerRow]) -> None:
     if not rows:
         return
     renderer = ax.figure.canvas.get_renderer()
+    drawn, rows = _drawn_boxes(ax, panel, rows), _named(rows, panel)
     points_px = ax.transData.transform([_point(row, panel) for row in rows])
     texts = [
         ax.annotate(_name(row), (0, 0), xycoords="figure pixels", fontsize=9, color="#20262e", zorder=5) for row in rows
@@ -111,7 +130,7 @@ def _label_points(ax: Any, panel: Panel, rows: list[LedgerRow]) -> None:
     extents = [text.get_window_extent(renderer) for text in texts]
     sizes_px = np.array([[extent.width, extent.height] for extent in extents])
     frame = np.array(ax.get_window_extent(renderer).extents)
-    placed = place_labels(points_px, sizes_px, frame=frame, drawn=_drawn_boxes(ax, panel, rows))
+    placed = place_labels(points_px, sizes_px, frame=frame, drawn=drawn)
     for text, extent, box, point_px in zip(texts, extents, placed, points_px, strict=True):
         text.set_position(box[:2] - (extent.x0, extent.y0))
         near = np.clip(point_px, box[:2], box[2:])
@@ -144,7 +163,31 @@ def _box_px(ax: Any, points: Sequence[tuple[float, float]], *, margin_px: float)
     return np.concatenate([points_px.min(axis=0) - margin_px, points_px.max(axis=0) + margin_px])
 
 
+def _named(rows: list[LedgerRow], panel: Panel) -> list[LedgerRow]:
+    """The rows whose names stand beside them."""
+    if len(rows) <= _MANY_POINTS:
+        return rows
+    firsts = {_group(row): row for row in reversed(rows)}
+    front = _front(rows, panel)
+    return [row for row in rows if row in front or row is firsts[_group(row)]]
+
+
+def _groups(rows: Sequence[LedgerRow]) -> list[str]:
+    return list(dict.fromkeys(_group(row) for row in rows))
+
+
+def _group(row: LedgerRow) -> str:
+    """The recipe of a row of a joint table, else nothing."""
+    return row.variant.rpartition("/")[0]
+
+
+def _sittings(rows: Sequence[LedgerRow]) -> int:
+    return len({row.sitting for row in rows})
+
+
 def _front(rows: list[LedgerRow], panel: Panel) -> list[LedgerRow]:
+    if panel.is_time and _sittings(rows) > 1:
+        return []
     return pareto_front([row for row in rows if row.is_valid], minimise=[panel.x], maximise=["top1_pct"])
 
 

@@ -18,7 +18,6 @@ from edgelip.report.pareto import pareto_front
 from edgelip.report.plot import png_from_ledger
 
 NOTHING = "—"
-_FRONT = {"minimise": ("file_bytes", "latency_p50_ms"), "maximise": ("top1_pct",)}
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ _TOP1 = _interval("top1_pct", "top1_low_pct", "top1_high_pct", 1)
 _TOP5 = _interval("top5_pct", "top5_low_pct", "top5_high_pct", 1)
 _DROP = _interval("top1_drop_points", "top1_drop_low_points", "top1_drop_high_points", 2)
 
+_SITTING = Column("sitting", _word("sitting"), is_text=True)
+
 SECTIONS: Mapping[str, tuple[Column, ...]] = {
     "Size": (
         Column("method", _word("method"), is_text=True),
@@ -106,6 +107,7 @@ SECTIONS: Mapping[str, tuple[Column, ...]] = {
         Column("threads", _number("threads")),
         Column("launches", _number("num_launches")),
         Column("badge", _word("badge"), is_text=True),
+        _SITTING,
         Column("bundle sha256", lambda row: (row.bundle_sha256 or NOTHING)[:12], is_text=True),
     ),
 }
@@ -136,8 +138,9 @@ def terminal_text(ledger: Ledger, *, width: int = 100) -> str:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("variant", overflow="fold")
     columns = [column for section in SECTIONS.values() for column in section if column.brief]
+    columns += [_SITTING] if len(ledger.sittings) > 1 else []
     for column in columns:
-        table.add_column(Text(str(column.brief).replace(", ", ",\n")), justify="right", no_wrap=True)
+        table.add_column(Text(str(column.brief or column.heading).replace(", ", ",\n")), justify="right", no_wrap=True)
     for row in ledger.shown_rows():
         cells = [Text(_two_lines(column.cell(row))) for column in columns]
         name = row.variant if row.is_valid else f"{row.variant}\n{row.badge or 'no badge'}"
@@ -207,9 +210,16 @@ _FILES: Mapping[str, Callable[[Ledger], str | bytes]] = {
 
 def _front_sentence(ledger: Ledger) -> str:
     valid = [row for row in ledger.rows if row.is_valid]
-    front = pareto_front(valid, minimise=_FRONT["minimise"], maximise=_FRONT["maximise"])
-    names = ", ".join(row.variant for row in front) or "none with all three measured"
-    return f"On the Pareto front of top-1, file size and latency p50: {names}."
+    several = len(ledger.sittings) > 1  # whose times do not compare
+    minimise = ("file_bytes",) if several else ("file_bytes", "latency_p50_ms")
+    front = pareto_front(valid, minimise=minimise, maximise=["top1_pct"])
+    names = ", ".join(row.variant for row in front) or f"none with {'both' if several else 'all three'} measured"
+    if not several:
+        return f"On the Pareto front of top-1, file size and latency p50: {names}."
+    return (
+        f"On the Pareto front of top-1 and file size: {names}. Latency is left out: times of {len(ledger.sittings)} "
+        "sittings do not compare. `edgelip bench --report FOLDER DIR DIR` measures all rows in one."
+    )
 
 
 def _table_line(cells: list[str]) -> str:

@@ -161,3 +161,43 @@ def test_paired_difference_of_the_same_model_is_nothing() -> None:
     assert statistics.paired_accuracy_difference(base_N, base_N) == statistics.PairedDifference(0.0, 0.0, 0.0, 1.0)
     with pytest.raises(MeasurementError, match="3 clips against 2; expected the same clips in both"):
         statistics.paired_accuracy_difference(base_N, base_N[:2])
+
+
+def test_pooled_difference_of_one_training_is_the_paired_one() -> None:
+    rng = np.random.default_rng(0)
+    base_N = rng.random(2500) < 0.88
+    other_N = base_N ^ (rng.random(2500) < 0.02)
+    pooled = statistics.pooled_accuracy_difference(other_N[None], base_N[None])
+    paired = statistics.paired_accuracy_difference(other_N, base_N)
+    assert (pooled.value, pooled.p) == (paired.value, paired.p)
+    assert (pooled.low, pooled.high) == pytest.approx((paired.low, paired.high), abs=1e-3)
+
+
+def test_pooled_difference_is_wider_when_trainings_differ() -> None:
+    """Three trainings that lose 0, 2 and 4 % of their clips: as crossed sums of variance, clips and trainings."""
+    base_TN = np.ones((3, 1000), bool)
+    other_TN = base_TN.copy()
+    other_TN[1, :20] = other_TN[2, :40] = False
+    found = statistics.pooled_accuracy_difference(other_TN, base_TN)
+    assert found.value == pytest.approx(-0.02)
+    assert found.p == statistics.mcnemar_p(0, 60)
+    between = np.var([0, -0.02, -0.04]) / 3
+    within = np.var((other_TN.astype(float) - base_TN).mean(axis=0)) / 1000
+    assert found.high - found.low == pytest.approx(2 * 1.96 * math.sqrt(between + within), rel=0.15)
+    alone = statistics.paired_accuracy_difference(other_TN[1], base_TN[1])
+    assert found.high - found.low > 1.5 * (alone.high - alone.low)
+
+
+def test_pooled_difference_is_wider_when_speakers_fail_together() -> None:
+    base_TN = np.ones((2, 2500), bool)
+    speakers_N = np.repeat(np.arange(50), 50)
+    other_TN = np.tile(~np.isin(speakers_N, [3, 17]), (2, 1))
+    by_clip = statistics.pooled_accuracy_difference(other_TN, base_TN)
+    by_speaker = statistics.pooled_accuracy_difference(other_TN, base_TN, speakers_N=speakers_N)
+    assert by_clip.value == by_speaker.value == pytest.approx(-0.04)
+    assert by_speaker.high - by_speaker.low > 3 * (by_clip.high - by_clip.low)
+
+
+def test_pooled_difference_needs_the_same_trainings() -> None:
+    with pytest.raises(MeasurementError, match=r"shape \(2, 4\) against \(1, 4\); expected the same trainings and cl"):
+        statistics.pooled_accuracy_difference(np.ones((2, 4)), np.ones((1, 4)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_bundles import expected_logits, make_clips, write_bundle, write_model
+from tiny_bundles import expected_logits, make_clips, model_entry, write_bundle, write_model
 
 from edgelip.bench.suite import Result, TestClips, measure_bundles
 from edgelip.runtime.errors import ClipError
@@ -81,6 +81,30 @@ def test_ledger_and_raw_samples_are_carried(results: list[Result]) -> None:
     assert (row["resident_weights_bytes"], row["int8_coverage_pct"]) == (24, 0.0)
     assert row["file_bytes"] < row["bundle_bytes"]
     assert [len(run.latency_ns) >= 64 for run in results[0].runs] == [True, True]
+
+
+def test_an_fp16_row_of_the_first_bundle_stands_beside_it(tmp_path: Path) -> None:
+    """Without it an fp32 file would flatter every other row."""
+
+    def write_both(path: Path) -> None:
+        write_model(path)
+        write_model(path.with_name("model.fp16.onnx"))
+
+    def with_half(manifest: dict[str, Any]) -> None:
+        manifest["models"].append(model_entry("model.fp16.onnx", precision="fp16"))
+        manifest["ledger"]["method"] = "dense fp32"
+
+    first = write_bundle(tmp_path / "first", name="first", write_model=write_both, edit=with_half)
+    other = write_bundle(tmp_path / "other", name="other", write_model=write_both, edit=with_half)
+    clips = _write_clips(tmp_path / "clips.npz")
+    rows = [result.row for result in measure_bundles([first, other], clips, launches=1, seconds=0.01)]
+    assert [(row["variant"], row["method"], row["precision"]) for row in rows] == [
+        ("first", "dense fp32", "fp32"),
+        ("first-fp16", "dense fp16", "fp16"),
+        ("other", "dense fp32", "fp32"),
+    ]
+    assert rows[1]["bundle_sha256"] == rows[0]["bundle_sha256"]
+    assert rows[1]["latency_ratio_low"] <= rows[1]["latency_ratio"] <= rows[1]["latency_ratio_high"]
 
 
 def test_clips_of_speakers_widen_the_interval_of_the_drop(tmp_path: Path) -> None:

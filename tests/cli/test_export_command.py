@@ -49,7 +49,11 @@ def test_an_export_leaves_bundles_and_a_table(unbroken: Path) -> None:
         assert bundle < {path.name for path in (unbroken / name).iterdir()}
     ledger = json.loads((unbroken / "tradeoff.json").read_text())
     rows = {row["variant"]: row for row in ledger["rows"]}
-    assert set(rows) == set(VARIANTS)
+    assert list(rows) == ["dense", "dense-fp16", "phm4-int8", "pruned"]
+    assert rows["dense-fp16"]["method"] == "dense fp16"
+    assert rows["dense-fp16"]["file_bytes"] < 0.6 * rows["dense"]["file_bytes"]
+    assert len(ledger["header"]["test_set"]) == 64
+    assert ledger["header"]["measured_at"].endswith("+00:00")
     assert all(row["num_clips"] == 24 and row["top1_pct"] is not None for row in rows.values())
     assert rows["phm4-int8"]["int8_coverage_pct"] > 95
     assert rows["phm4-int8"]["file_bytes"] < rows["dense"]["file_bytes"] / 4

@@ -22,6 +22,7 @@ def make_row(variant: str, **changes: Any) -> dict[str, Any]:
         "top1_drop_points": 0.5, "top1_drop_low_points": -0.1, "top1_drop_high_points": 1.1,
         "mcnemar_p": 0.1, "int8_coverage_pct": 0.0, "num_clips": 2500, "num_launches": 5,
         "engine": "ort", "precision": "fp32", "threads": 1, "badge": "VALID", "bundle_sha256": "ab" * 32,
+        "sitting": "A",
     }  # fmt: skip
     assert set(changes) <= set(row)
     return {**row, **changes}
@@ -33,6 +34,8 @@ HEADER = {
     "environment": {"cpu": "Two-core CPU", "versions": {"numpy": "2.4", "onnxruntime": "1.24"}},
     "test_clips": 2500,
     "speakers": 100,
+    "test_set": "cd" * 32,
+    "measured_at": "2026-11-21T20:00:00+00:00",
     "notes": ["Synthetic mouths."],
 }
 

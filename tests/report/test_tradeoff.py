@@ -60,7 +60,7 @@ def test_markdown_shows_every_measured_value_with_its_unit() -> None:
     }  # fmt: skip
     assert tables["How measured"]["noisy (NOISY)"] == {
         "variant": "noisy (NOISY)", "engine": "ort", "precision": "fp32", "threads": "1", "launches": "5",
-        "badge": "NOISY", "bundle sha256": "abababababab",
+        "badge": "NOISY", "bundle sha256": "abababababab", "sitting": "A",
     }  # fmt: skip
     assert tables["Speed and memory"]["phm4-int8"]["peak memory, MiB"] == "—"
     assert tables["Accuracy"]["dense"]["McNemar p"] == "—"
