@@ -91,13 +91,13 @@ def test_a_newer_schema_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"words": "ABOUT"}, "words: Input should be a valid tuple"),
+        ({"words": "ABOUT"}, "words: Input should be a list (got 'ABOUT')"),
         ({"words": [1, 2]}, "words.0: Input should be a valid string"),
         ({"words": []}, "words: "),
         ({"backbone": 3}, "backbone: Input should be a valid string (got 3)"),
         ({"backbone": None}, "key 'backbone' is missing"),
-        ({"options": [1]}, "options: Input should be a valid dictionary"),
-        ({"stages": {"a": 1}}, "stages: Input should be a valid tuple"),
+        ({"options": [1]}, "options: Input should be a table {key = value}"),
+        ({"stages": {"a": 1}}, "stages: Input should be a list."),
         ({"stages": ["phm"]}, "stages.0: Input should be a valid dictionary"),
         ({"stages": [{"stage": "phm", "config": {}}]}, "key 'stages.0.record' is missing"),
         ({"clip": {"frames": 6}}, "clip contract has fields"),
