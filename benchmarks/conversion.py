@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from interleaved import environment, markdown_table
+from result_files import exit_code_of, machine_lines, save
 from torch import nn
 
 from edgelip.bench.statistics import pooled_accuracy_difference
@@ -40,7 +41,7 @@ from edgelip.compress.pipeline import model_from_checkpoint, stage_from_config
 from edgelip.compress.sensitivity import logits_of
 from edgelip.compress.stage import FineTuning, LabelledClips, Tools
 from edgelip.data.store import Store
-from edgelip.errors import EdgelipError, UsageError
+from edgelip.errors import UsageError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import load_checkpoint
 from edgelip.models.hypercomplex import densified
@@ -263,10 +264,9 @@ def write_results(
         f"convolutions, {num_clips} test clips.",
         table(rows, dense_pct, arguments.runs),
         f"`{command}`",
-        "\n".join(f"- {key}: {value}" for key, value in machine.items() if value is not None),
+        machine_lines(machine),
     ]
-    result = {
-        "schema_version": 1,
+    numbers = {
         "date": today,
         "command": command,
         "environment": machine,
@@ -274,19 +274,12 @@ def write_results(
         "gains_over_random": gains,
         "rows": [{"run": run, "n": n, "start": start, **row} for (run, n, start), row in rows.items()],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "conversion.json", json.dumps(result, indent=1) + "\n")
-    write_atomic(folder / "conversion.md", "\n\n".join(text) + "\n")
+    save(folder, "conversion", numbers=numbers, sections=text)
     print(text[2])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        run(argv)
-    except EdgelipError as error:
-        print(f"conversion: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(run, argv, name="conversion")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import shlex
 import sys
@@ -34,6 +33,7 @@ from as_published import as_published_forward
 from interleaved import environment, interleave, markdown_table, median_interval, ratio
 from networks import build_network, example_clips, settle_norms
 from phm_cost import Finding, table
+from result_files import exit_code_of, machine_lines, save
 from torch import Tensor, nn
 from workers import Worker, serve
 
@@ -44,8 +44,7 @@ from edgelip.cli.bench_layers import COLUMNS, layer_work, part_cells
 from edgelip.compress.pipeline import stage_from_config
 from edgelip.compress.stage import LabelledClips, Tools
 from edgelip.deploy.export import ExportedFile, export_model
-from edgelip.errors import EdgelipError, GoalMissed
-from edgelip.files import write_atomic
+from edgelip.errors import GoalMissed
 from edgelip.models.zoo import build_classifier
 from edgelip.runtime.engines.openvino import OpenvinoEngine
 from edgelip.runtime.engines.ort import OrtEngine
@@ -219,7 +218,6 @@ def say(line: str) -> None:
 
 
 def texts(result: Mapping[str, Any], about: Mapping[str, Any]) -> str:
-    lines = [f"- {key}: {value}" for key, value in about["environment"].items() if value is not None]
     ceilings = [
         f"- {n} threads: {c.fp32_gflops:.0f} G/s in float32, {c.int8_gops:.0f} in int8, {c.memory_gb_s:.1f} GB/s copied"
         for n, c in result["ceilings"].items()
@@ -233,7 +231,7 @@ def texts(result: Mapping[str, Any], about: Mapping[str, Any]) -> str:
             "Measured ceiling of this machine:",
             "\n".join(ceilings),
             f"`{about['command']}`",
-            "\n".join(lines),
+            machine_lines(about["environment"]),
         ]
     )
 
@@ -270,18 +268,15 @@ def run(argv: Sequence[str] | None = None) -> None:
     result = measure(arguments, has_vnni=bool(surroundings.get(INT8_INSTRUCTIONS)))
     about["load_average_after"] = os.getloadavg()[0]
     folder = arguments.out or Path(__file__).parent / "results" / f"{today}-deployed-speed"
-    folder.mkdir(parents=True, exist_ok=True)
     findings = result["findings"]
     numbers = {
-        "schema_version": 1,
         **about,
         "findings": [{**asdict(finding), "verdict": finding.verdict} for finding in findings],
         "ceilings": [asdict(ceiling) for ceiling in result["ceilings"].values()],
         "layers": result["layers"],
         "samples_ms": result["samples_ms"],
     }
-    write_atomic(folder / "deployed_speed.json", json.dumps(numbers, indent=1) + "\n")
-    write_atomic(folder / "deployed_speed.md", texts(result, about) + "\n")
+    save(folder, "deployed_speed", numbers=numbers, sections=[texts(result, about)])
     print(texts(result, about))
     missed = [finding.what for finding in findings if finding.verdict == "MISS"]
     if arguments.check and missed:
@@ -289,12 +284,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        run(argv)
-    except EdgelipError as error:
-        print(f"deployed_speed: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(run, argv, name="deployed_speed")
 
 
 if __name__ == "__main__":

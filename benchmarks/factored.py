@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import shlex
 import sys
 import tempfile
@@ -27,11 +26,11 @@ import onnx
 import onnxruntime
 import torch
 from interleaved import elapsed_ms, environment, interleave, markdown_table, median_interval, ratio, significant
+from result_files import machine_lines, save
 from torch import nn
 
 from edgelip.deploy.onnx_graph import INPUT, onnx_from_torch
 from edgelip.deploy.running_form import running_form
-from edgelip.files import write_atomic
 from edgelip.models.factored import FACTORED_RATIO, factored_macs_ratio
 from edgelip.models.hypercomplex import phm_from_dense
 from edgelip.runtime.engines.ort import open_session
@@ -181,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     versions = {"torch": torch.__version__, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
     machine = environment(versions)
     about = {"date": today, "command": command, "threads": arguments.threads, "rounds": arguments.rounds}
-    result = {"schema_version": 1, **about, "environment": machine, "threshold": found, "rows": rows}
+    numbers = {**about, "environment": machine, "threshold": found, "rows": rows}
     said = "no share" if found is None else f"a share of {found:g}"
     text = [
         f"# Factored against folded in ONNX Runtime, {today}",
@@ -189,11 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"Up to {said} of the multiply-adds, at least {MOST:.0%} of the rows run faster factored; "
         f"FACTORED_RATIO is {FACTORED_RATIO:g}.",
         f"`{command}`",
-        "\n".join(f"- {key}: {value}" for key, value in machine.items() if value is not None),
+        machine_lines(machine),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "factored.json", json.dumps(result, indent=1) + "\n")
-    write_atomic(folder / "factored.md", "\n\n".join(text) + "\n")
+    save(folder, "factored", numbers=numbers, sections=text)
     print(text[1], text[2], sep="\n\n")
     return 0
 

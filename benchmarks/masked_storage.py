@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import shlex
 import sys
 import tempfile
@@ -28,12 +27,11 @@ import onnxruntime
 import torch
 from interleaved import environment, markdown_table, ratio, significant
 from pruned_speed import NETWORKS, launch_times, network_and_clips, write_file
+from result_files import exit_code_of, machine_lines, save
 from torch import Tensor, nn
 
 from edgelip.compress.pipeline import stage_from_config
 from edgelip.compress.stage import LabelledClips, Tools
-from edgelip.errors import EdgelipError
-from edgelip.files import write_atomic
 
 SPARSITIES = (0.5, 0.75, 0.9)
 HEAD = ("form", "zeros", "file MB", "zlib MB", "zlib / dense zlib", "latency / dense (95 %)")
@@ -99,24 +97,20 @@ def run(argv: Sequence[str] | None = None) -> None:
     rows, times = measure(arguments)
     about = {"date": today, "network": arguments.network, "command": command, "environment": machine}
     folder = arguments.out or Path(__file__).parent / "results" / f"{today}-masked-storage"
-    folder.mkdir(parents=True, exist_ok=True)
     plain = [{**row, "latency_ratio": row["latency_ratio"].to_json()} for row in rows]
-    content = {"schema_version": 1, **about, "rows": plain, "samples_ms": times}
-    write_atomic(folder / "masked_storage.json", json.dumps(content, indent=1) + "\n")
     table = markdown_table(HEAD, [cells(row) for row in rows])
     title = f"# What zeros without a structure give: {arguments.network}, {today}"
-    lines = "\n".join(f"- {key}: {value}" for key, value in machine.items() if value is not None)
-    write_atomic(folder / "masked_storage.md", "\n\n".join([title, table, f"`{command}`", lines]) + "\n")
+    save(
+        folder,
+        "masked_storage",
+        numbers={**about, "rows": plain, "samples_ms": times},
+        sections=[title, table, f"`{command}`", machine_lines(machine)],
+    )
     print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        run(argv)
-    except EdgelipError as error:
-        print(f"masked_storage: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(run, argv, name="masked_storage")
 
 
 if __name__ == "__main__":

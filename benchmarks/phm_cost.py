@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import shlex
 import subprocess
@@ -47,6 +46,7 @@ from interleaved import (
     significant,
 )
 from networks import build_network, example_clips
+from result_files import exit_code_of, machine_lines, save
 from torch import Tensor, nn
 from torch.nn import functional
 from workers import Worker, serve
@@ -54,8 +54,7 @@ from workers import Worker, serve
 from edgelip.bench.graph import optimised_weights_bytes
 from edgelip.compress.pipeline import model_from_checkpoint
 from edgelip.deploy.export import TOLERANCE, export_model
-from edgelip.errors import EdgelipError, GoalMissed, MeasurementError
-from edgelip.files import write_atomic
+from edgelip.errors import GoalMissed, MeasurementError
 from edgelip.models.checkpoint import load_checkpoint
 from edgelip.models.hypercomplex import PHMLayer, densified
 from edgelip.runtime.check import scaled_difference
@@ -298,22 +297,14 @@ def table(findings: Sequence[Finding]) -> str:
 def write_results(
     folder: Path, findings: list[Finding], samples: Mapping[str, list[float]], about: dict[str, Any]
 ) -> None:
-    result = {
-        "schema_version": 1,
-        **about,
-        "findings": [{**asdict(finding), "verdict": finding.verdict} for finding in findings],
-        "samples_ms": samples,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "phm_cost.json", json.dumps(result, indent=1) + "\n")
-    lines = [f"- {key}: {value}" for key, value in about["environment"].items() if value is not None]
-    text = [
-        f"# What PHM costs: {about['network']}, {about['date']}",
-        table(findings),
-        f"`{about['command']}`",
-        "\n".join(lines),
-    ]
-    write_atomic(folder / "phm_cost.md", "\n\n".join(text) + "\n")
+    verdicts = [{**asdict(finding), "verdict": finding.verdict} for finding in findings]
+    title = f"# What PHM costs: {about['network']}, {about['date']}"
+    save(
+        folder,
+        "phm_cost",
+        numbers={**about, "findings": verdicts, "samples_ms": samples},
+        sections=[title, table(findings), f"`{about['command']}`", machine_lines(about["environment"])],
+    )
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -365,12 +356,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        run(argv)
-    except EdgelipError as error:
-        print(f"phm_cost: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(run, argv, name="phm_cost")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import shlex
 import sys
@@ -33,13 +32,13 @@ import onnxruntime
 import torch
 from interleaved import Median, elapsed_ms, environment, markdown_table, median_interval, ratio, significant
 from networks import NUM_WORDS, build_network, example_clips, settle_norms
+from result_files import exit_code_of, machine_lines, save
 from torch import Tensor, nn
 
 from edgelip.compress.pipeline import stage_from_config
 from edgelip.compress.stage import LabelledClips, Tools
 from edgelip.deploy.export import export_model
-from edgelip.errors import EdgelipError, GoalMissed
-from edgelip.files import write_atomic
+from edgelip.errors import GoalMissed
 from edgelip.models.census import count_macs, count_parameters
 from edgelip.models.zoo import build_classifier
 from edgelip.runtime.engines.ort import open_session
@@ -185,22 +184,13 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def write_results(folder: Path, rows: Sequence[Row], samples: Mapping[str, list[float]], about: dict[str, Any]) -> None:
-    result = {
-        "schema_version": 1,
-        **about,
-        "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],
-        "samples_ms": samples,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "pruned_speed.json", json.dumps(result, indent=1) + "\n")
-    lines = [f"- {key}: {value}" for key, value in about["environment"].items() if value is not None]
-    text = [
-        f"# What pruning gives on the clock, {about['date']}",
-        table(rows),
-        f"`{about['command']}`",
-        "\n".join(lines),
-    ]
-    write_atomic(folder / "pruned_speed.md", "\n\n".join(text) + "\n")
+    title = f"# What pruning gives on the clock, {about['date']}"
+    save(
+        folder,
+        "pruned_speed",
+        numbers={**about, "rows": [{**asdict(row), "verdict": row.verdict} for row in rows], "samples_ms": samples},
+        sections=[title, table(rows), f"`{about['command']}`", machine_lines(about["environment"])],
+    )
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -243,12 +233,7 @@ def run(argv: Sequence[str] | None = None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        run(argv)
-    except EdgelipError as error:
-        print(f"pruned_speed: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(run, argv, name="pruned_speed")
 
 
 if __name__ == "__main__":

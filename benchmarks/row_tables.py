@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from interleaved import markdown_table
+from result_files import machine_lines
 from row_latency import Latency
 from row_outcomes import Outcome
 from row_suites import Limit, Suite
@@ -142,8 +143,11 @@ def markdown(rows: Rows, found: Sequence[Finding]) -> str:
     parts += NOTES[: 2 if rows.latencies else 1]
     if rows.failed:
         parts.append("Failed:\n" + "\n".join(f"- {row}: {why}" for row, why in rows.failed.items()))
-    environment = [f"- {key}: {value}" for key, value in rows.about["environment"].items() if value is not None]
-    parts.append(f"Test clips: {rows.about['test_clips']}.\n\n`{rows.about['command']}`\n\n" + "\n".join(environment))
+    parts += [
+        f"Test clips: {rows.about['test_clips']}.",
+        f"`{rows.about['command']}`",
+        machine_lines(rows.about["environment"]),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import os
 import shlex
 import sys
@@ -40,6 +39,7 @@ import torch
 from interleaved import Median, elapsed_ms, environment, markdown_table, median_interval, ratio, significant
 from networks import build_network, example_clips
 from onnx import TensorProto
+from result_files import exit_code_of, machine_lines, save
 from torch import Tensor, nn
 
 from edgelip.bench.graph import optimised_weights_bytes, unfolded_operators
@@ -47,8 +47,7 @@ from edgelip.compress.pipeline import model_from_checkpoint, stage_from_config
 from edgelip.compress.sensitivity import Harm, harm
 from edgelip.compress.stage import LabelledClips, Tools
 from edgelip.deploy.export import export_model
-from edgelip.errors import EdgelipError, GoalMissed, UsageError
-from edgelip.files import write_atomic
+from edgelip.errors import GoalMissed, UsageError
 from edgelip.models.checkpoint import load_checkpoint
 from edgelip.models.hypercomplex import PHMLayer, densified
 from edgelip.runtime.engines.engine import Engine, engine_class
@@ -337,9 +336,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     missed = misses(rows, harms, toy=arguments.toy, is_goal_network=has_goal)
     about |= {"load_average_after": os.getloadavg()[0], "missed": missed}
     folder = arguments.out or Path(__file__).parent / "results" / f"{today}-stored-forms"
-    folder.mkdir(parents=True, exist_ok=True)
-    result = {
-        "schema_version": 1,
+    numbers = {
         **about,
         "rows": [asdict(row) for row in rows],
         "harms": {
@@ -348,26 +345,18 @@ def run(argv: Sequence[str] | None = None) -> None:
         },
         "bytes": parts,
     }
-    write_atomic(folder / "stored_forms.json", json.dumps(result, indent=1) + "\n")
     title = f"# Stored forms of {about['network']}, {about['clips']}, {today}"
-    lines = "\n".join(f"- {key}: {value}" for key, value in environment(versions).items() if value is not None)
     shown = tables(rows, harms, parts)
     missing = f"Missed: {'; '.join(missed)}." if missed else "No limit is missed."
-    write_atomic(
-        folder / "stored_forms.md", "\n\n".join([title, *shown, missing, f"`{about['command']}`", lines]) + "\n"
-    )
+    sections = [title, *shown, missing, f"`{about['command']}`", machine_lines(environment(versions))]
+    save(folder, "stored_forms", numbers=numbers, sections=sections)
     print("\n\n".join(shown))
     if arguments.check and missed:
         raise GoalMissed(f"{len(missed)} limits are missed: {'; '.join(missed)}. See {folder / 'stored_forms.md'}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        run(argv)
-    except EdgelipError as error:
-        print(f"stored_forms: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(run, argv, name="stored_forms")
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
 from edgelip.compress.sensitivity import Harm, harm, logits_of, swapped
-from edgelip.errors import StageError, UnreachableError
+from edgelip.errors import StageError, UnreachableError, UsageError
 from edgelip.models.efficientnet import Excitation2d
 from edgelip.models.multiscale import Excitation
-from edgelip.registry import nearest
+from edgelip.models.name_patterns import matching
 
 # What "harmless" means for the stem and for squeeze-excitation, each rounded alone: no more than rounding all of a
 # ShuffleNet-0.5x does, which loses no accuracy by it (quickstart data, 500 clips; the small network: 0.0006 nats).
@@ -57,14 +56,13 @@ class Budget:
 
 
 def layers_named(patterns: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
-    """The layers that any of the patterns ("trunk.*" or a name) stands for. Raises StageError for one of none."""
-    found: dict[str, None] = {}
-    for pattern in patterns:
-        matching = [name for name in known if fnmatchcase(name, pattern)]
-        if not matching:
-            raise StageError(f"No layer that int8 would round is called {pattern!r}. {nearest(pattern, known)}")
-        found.update(dict.fromkeys(matching))
-    return tuple(found)
+    """The layers that the patterns stand for, none for none. Raises StageError for a pattern that fits nothing."""
+    if not patterns:
+        return ()
+    try:
+        return tuple(matching(patterns, known, what="layer that int8 would round"))
+    except UsageError as error:
+        raise StageError(str(error)) from error
 
 
 def guarded_layers(model: nn.Module, names: Iterable[str]) -> dict[str, tuple[str, ...]]:

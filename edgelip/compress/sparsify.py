@@ -164,11 +164,3 @@ def mask_of_largest(weight: Tensor, sparsity: float) -> Tensor:
     kept = torch.ones_like(flat, dtype=torch.bool)
     kept[flat.topk(int(sparsity * len(flat)), largest=False).indices] = False
     return kept.reshape(weight.shape)
-
-
-def is_2_of_4(weight: Tensor) -> bool:
-    """Whether no four neighbours along the input channels hold more than two that are not zero."""
-    if weight.ndim < 2 or weight.shape[1] % GROUP:
-        return False
-    fours = (weight != 0).movedim(1, -1).reshape(-1, GROUP)
-    return bool((fours.sum(dim=1) <= KEPT).all())

@@ -205,24 +205,6 @@ def phm_from_dense(layer: nn.Module, *, n: int, name: str = "this layer", **fact
     )
 
 
-def resized(layer: PHMConv | PHMLinear, out_channels: int, in_channels: int) -> PHMConv | PHMLinear:
-    """A fresh layer with the same n, terms and geometry and other channel counts. Raises ShapeError if n does not fit.
-
-    Only layers without dense columns have another size.
-    """
-    factors: dict[str, Any] = {
-        "n": layer.n, "terms": layer.terms, "factored": layer.factored, "bias": layer.bias is not None
-    }  # fmt: skip
-    shape = (out_channels, in_channels, *layer.F.shape[3:])
-    made: PHMConv | PHMLinear
-    if isinstance(layer, PHMConv):
-        made = PHMConv(shape, stride=layer.stride, padding=layer.padding, dilation=layer.dilation, **factors)
-    else:
-        made = PHMLinear(shape, **factors)
-    made.train(layer.training)
-    return made
-
-
 @torch.no_grad()
 def densified(model: nn.Module) -> nn.Module:
     """A copy in which every PHM layer is the dense layer it stands for: same results, no weight to build."""

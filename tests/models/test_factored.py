@@ -12,7 +12,7 @@ from torch import nn
 from edgelip.errors import ShapeError
 from edgelip.models.census import count_macs
 from edgelip.models.factored import FactoredLayer, factored_macs_ratio
-from edgelip.models.hypercomplex import phm_from_dense, resized
+from edgelip.models.hypercomplex import phm_from_dense
 
 N = 4
 DENSE: dict[str, nn.Module] = {
@@ -104,17 +104,3 @@ def test_terms_out_of_range_are_refused() -> None:
 def test_columns_of_their_own_are_not_run_factored() -> None:
     with pytest.raises(ShapeError, match=r"x has columns of its own beside its factors; it runs folded\."):
         phm_from_dense(nn.Linear(9, 8), n=4, terms=1, dense_columns=1, factored=True, name="x")
-
-
-@pytest.mark.parametrize("kind", sorted(DENSE))
-def test_a_resized_layer_keeps_its_factors_and_geometry(kind: str) -> None:
-    layer = few_terms(DENSE[kind], 2)
-    made = resized(layer, 20, 12)
-    assert type(made) is type(layer)
-    assert (made.n, made.terms, made.factored, made.training) == (4, 2, True, False)
-    assert made.dense_weight().shape == (20, 12, *layer.F.shape[3:])
-    assert (made.bias is None) == (layer.bias is None)
-    x = torch.randn(2, 12, *[7] * (layer.F.ndim - 3))
-    assert made(x).shape[2:] == layer(inputs(DENSE[kind])).shape[2:]
-    with pytest.raises(ShapeError, match="does not divide"):
-        resized(layer, 20, 10)
