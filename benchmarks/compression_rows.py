@@ -32,7 +32,7 @@ from row_tables import Rows, write_tables
 
 from edgelip.cli.measure import clips_file
 from edgelip.cli.workshop import Workshop
-from edgelip.data.prepare import SPLITS
+from edgelip.data.readers.samples import SPLITS
 from edgelip.errors import EdgelipError, GoalMissed, UsageError
 from edgelip.progress import Progress
 

@@ -40,7 +40,7 @@ from edgelip.compress.phm_layers import convolutions
 from edgelip.compress.pipeline import model_from_checkpoint, stage_from_config
 from edgelip.compress.sensitivity import logits_of
 from edgelip.compress.stage import FineTuning, LabelledClips, Tools
-from edgelip.data.store import Store
+from edgelip.data.stores.store import Store
 from edgelip.errors import UsageError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import load_checkpoint
@@ -210,7 +210,7 @@ def run(argv: Sequence[str] | None = None) -> None:
     files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.dense]
     layers = chosen_layers(networks[0], arguments.n)
     tune = {"epochs": arguments.epochs, "clips_per_epoch": arguments.tune_clips, "learning_rate": arguments.rate}
-    data = {"test": test.clips_sha256, "train": clips.key("train")}
+    data = {"test": test.sha256, "train": clips.key("train")}
     total, rows, begun, made = arguments.runs * len(arguments.n) * len(arguments.starts), {}, time.monotonic(), 0
     for number in range(arguments.runs):
         which = number % len(networks)

@@ -21,7 +21,8 @@ import numpy as np
 
 from edgelip.bench.statistics import wilson_interval
 from edgelip.data.controls import duration_accuracy_pct, lead_in_spans, majority_accuracy_pct
-from edgelip.data.spans import Span, group_by_video, load_span_clips, read_spans, select
+from edgelip.data.readers.samples import Sample, group_by_file, select
+from edgelip.data.readers.spans import load_span_clips, read_spans
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.recogniser import Recogniser
 
@@ -39,11 +40,11 @@ def export(data: Path, out: Path, *, category: str | None, seed: int, overrides:
     return rows
 
 
-def lead_in_pct(bundle: Path, data: Path, test: list[Span], every: list[Span]) -> tuple[float, int]:
+def lead_in_pct(bundle: Path, test: list[Sample], every: list[Sample]) -> tuple[float, int]:
     """Accuracy on the frames before speech starts, and the number of spans that have some."""
     opened = Bundle.open(bundle)
-    moved = group_by_video(lead_in_spans(test, every))
-    frames = np.stack([clip for _, clip in load_span_clips(moved, data, opened.manifest.clip)])
+    moved = group_by_file(lead_in_spans(test, every))
+    frames = np.stack([clip for _, clip in load_span_clips(moved, opened.manifest.clip)])
     with Recogniser(opened) as recogniser:
         answers = [prediction.word for prediction in recogniser.predict(frames)]
     return 100 * float(np.mean([a == span.word for a, span in zip(answers, moved, strict=True)])), len(moved)
@@ -67,7 +68,7 @@ def main() -> None:
     for seed in options.seeds:
         out = options.out / f"{name}-seed{seed}"
         rows = export(options.data, out, category=options.category, seed=seed, overrides=options.overrides)
-        silence, num_silent = lead_in_pct(out / rows[0]["variant"], options.data, test, every)
+        silence, num_silent = lead_in_pct(out / rows[0]["variant"], test, every)
         runs.append({"seed": seed, "rows": rows, "lead_in_pct": silence, "num_lead_in": num_silent})
     variants = [row["variant"] for row in runs[0]["rows"]]
     result = {

@@ -19,10 +19,11 @@ from edgelip.bench.isolate import Subject, deployed_logits
 from edgelip.bench.statistics import accuracy
 from edgelip.cache import step_key
 from edgelip.cli.measure import clips_file
-from edgelip.cli.workshop import CHECKPOINT, Workshop
+from edgelip.cli.workshop import Workshop
 from edgelip.errors import UsageError
 from edgelip.files import claim, write_atomic, writing
-from edgelip.models.checkpoint import load_checkpoint, save_checkpoint
+from edgelip.models.checkpoint import load_checkpoint
+from edgelip.models.kept import keep_checkpoint
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.clip import network_input
 
@@ -125,7 +126,7 @@ def take_dense(workshop: Workshop, path: Path) -> None:
             raise UsageError(f"{path} has {key} {held.get(key)}; the suite asks for {value}. Give another checkpoint.")
     done = workshop.cache.finished(workshop.trained_key)
     if done is not None:
-        there = load_checkpoint(done / CHECKPOINT).sha256
+        there = load_checkpoint(done).sha256
         if there != checkpoint.sha256:
             raise UsageError(
                 f"{path} holds weights {checkpoint.sha256[:12]}; {done} holds {there[:12]}, which rows hang on. "
@@ -133,7 +134,7 @@ def take_dense(workshop: Workshop, path: Path) -> None:
             )
         return
     with workshop.cache.making(workshop.trained_key) as work:
-        save_checkpoint(checkpoint, work / CHECKPOINT)
+        keep_checkpoint(checkpoint, work, workshop.blobs, by_parts=False)
 
 
 def trained_by(path: Path) -> dict[str, object]:

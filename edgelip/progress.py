@@ -25,9 +25,16 @@ class Task:
     def line(self) -> str:
         seconds = time.perf_counter() - self._started
         rate = (self.done - self._first) / seconds if seconds > 0 else 0.0
-        left = f"{(self.total - self.done) / rate:.0f} s left" if rate > 0 else "time left unknown"
+        left = _left((self.total - self.done) / rate) if rate > 0 else "time left unknown"
         note = f"  {self.note}" if self.note else ""
         return f"{self.name}: {self.done}/{self.total} {self.unit}, {rate:.0f} {self.unit}/s, {left}{note}"
+
+
+def _left(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 5 * size:
+            return f"{seconds / size:.1f} {unit} left"
+    return f"{seconds:.0f} s left"
 
 
 class Progress:

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "edgelip"
-SHARED = {"errors", "registry", "recipe", "files", "progress", "cache"}  # floor 1: usable by every folder but runtime
+SHARED = {
+    "errors",
+    "registry",
+    "recipe",
+    "files",
+    "progress",
+    "cache",
+    "words",
+    "linked",
+    "toml_text",
+}  # floor 1: usable by every folder but runtime
 ALLOWED: dict[str, set[str]] = {
     "runtime": set(),
     "report": {"runtime"},
@@ -31,6 +41,9 @@ SHARED_ALLOWED = {
     "files": set(),
     "progress": set(),
     "cache": {"files"},
+    "words": {"errors", "files", "registry"},
+    "linked": {"files"},
+    "toml_text": set(),
 }
 
 

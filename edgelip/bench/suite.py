@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TestClips:
-    """Labels of a clips file, and of speakers if it has them; the frames stay in the file."""
+    """Labels of a clips file, and of speakers if it has them; the frames, of `dtype`, stay in the file."""
 
     __test__ = False  # not a test case, whatever pytest thinks of the name
 
@@ -37,18 +37,23 @@ class TestClips:
     labels_N: np.ndarray
     speakers_N: np.ndarray | None
     sha256: str
+    dtype: str = "uint8"
 
     @classmethod
     def open(cls, path: Path) -> TestClips:
-        """Read an .npz with `frames` uint8 (N, T, H, W), `labels` whole numbers (N,), optional `speakers` (N,).
+        """Read an .npz with `frames`, `labels` whole numbers (N,) and optional `speakers` (N,).
 
+        frames: uint8 (N, T, H, W), or landmarks, float32 (N, T, P, A).
         Raises ClipError if it is something else.
         """
         try:
             with open_array(path, ["frames"]) as stream:
-                num_clips = stream.shape[0] if len(stream.shape) == 4 else 0
-                if stream.dtype != np.uint8 or not num_clips:
-                    raise ValueError(f"frames are {stream.dtype} {stream.shape}; expected uint8 (N > 0, T, H, W)")
+                num_clips, dtype = stream.shape[0] if len(stream.shape) == 4 else 0, str(stream.dtype)
+                if stream.dtype not in (np.uint8, np.float32) or not num_clips:
+                    raise ValueError(
+                        f"frames are {stream.dtype} {stream.shape}; expected uint8 (N > 0, T, H, W) or float32 "
+                        "landmarks (N > 0, T, P, A)"
+                    )
             labels_N = _read_column(path, "labels", num_clips)
             if labels_N.dtype.kind not in "iu":
                 raise ValueError(f"labels are {labels_N.dtype}; expected whole numbers")
@@ -59,7 +64,7 @@ class TestClips:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except (ValueError, OSError) as error:
             raise ClipError(f"{path}: {error}. Write the test clips again.") from error
-        return cls(path, labels_N, speakers_N, digest)
+        return cls(path, labels_N, speakers_N, digest, dtype)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,11 @@ def measure_bundles(
     opened = [Bundle.open(path) for path in bundles]
     test = TestClips.open(Path(clips))
     for bundle in opened:
+        if test.dtype != bundle.manifest.clip.stored_dtype:
+            wanted = bundle.manifest.clip.stored_dtype
+            raise ClipError(
+                f"{clips}: frames are {test.dtype}; {bundle.name} takes {wanted}. Write the test clips again."
+            )
         if test.labels_N.min() < 0 or test.labels_N.max() >= len(bundle.manifest.vocabulary):
             num_words = len(bundle.manifest.vocabulary)
             raise ClipError(f"{clips}: labels reach {test.labels_N.max()}; {bundle.name} has {num_words} words.")

@@ -14,7 +14,7 @@ from typing import Any
 from edgelip.bench.suite import TestClips
 from edgelip.cache import Cache
 from edgelip.cli.blame_layers import layer_part
-from edgelip.cli.blame_words import word_part, write_sheet
+from edgelip.cli.blame_words import visemes_of, word_part, write_sheet
 from edgelip.deploy.blame.scoring import ENGINE, Clips, Deadline, Scorer
 from edgelip.errors import ClipError, UsageError
 from edgelip.files import claim, write_atomic, writing
@@ -93,7 +93,8 @@ def _measure(
         for bundle, file in zip((reference, suspect), files, strict=True)
     ]
     deadline = Deadline(options.minutes)
-    words = word_part(reference.manifest.vocabulary, test, *both)
+    vocabulary, lips = reference.manifest.vocabulary, reference.manifest.clip.kind == "video"
+    words = word_part(vocabulary, test, *both, visemes=visemes_of(vocabulary) if lips else None)
     layers = layer_part(
         reference, suspect, files, test, scorer, both[1], deadline=deadline, together=options.together,
         lost=words["total"]["lost"] - words["total"]["gained"],

@@ -15,19 +15,26 @@ from edgelip.bench.statistics import accuracy, paired_accuracy_difference
 from edgelip.bench.suite import TestClips
 from edgelip.bench.words import flips, group_changes, grown_confusions, word_changes
 from edgelip.data.preview import contact_sheet, save_png
+from edgelip.data.signs.pictures import drawn_points
 from edgelip.data.synthetic.words import VISEME_OF_PHONE, VISEMES, pronunciations
 from edgelip.deploy.blame.scoring import Clips
 
 
 def word_part(
-    vocabulary: Sequence[str], test: TestClips, reference_NV: np.ndarray, suspect_NV: np.ndarray
+    vocabulary: Sequence[str],
+    test: TestClips,
+    reference_NV: np.ndarray,
+    suspect_NV: np.ndarray,
+    *,
+    visemes: Mapping[str, Sequence[str]] | None,
 ) -> dict[str, Any]:
-    """What is in blame.json under "words"."""
+    """What is in blame.json under "words". visemes: see `visemes_of`; None for words that are not on lips."""
+    unpronounced = [] if visemes is None else [word for word in vocabulary if word not in visemes]
+    visemes = visemes or {}
     labels_N = test.labels_N
     before_N, after_N = reference_NV.argmax(axis=1), suspect_NV.argmax(axis=1)
     right, left = accuracy(reference_NV, labels_N), accuracy(suspect_NV, labels_N)
     drop = paired_accuracy_difference(left, right, speakers_N=test.speakers_N)
-    visemes = visemes_of(vocabulary)
     changes = word_changes(labels_N, before_N, after_N, vocabulary)
     losing = [
         change.name
@@ -55,7 +62,7 @@ def word_part(
             {**change.to_json(), "words": [word for word in losing if change.name in visemes.get(word, ())]}
             for change in group_changes(labels_N, before_N, after_N, members)
         ],
-        "without_pronunciation": [word for word in vocabulary if word not in visemes],
+        "without_pronunciation": unpronounced,
         "flips": [flip.to_json() for flip in flips(labels_N, reference_NV, suspect_NV, vocabulary)],
     }
 
@@ -81,4 +88,6 @@ def write_sheet(path: Path, clips: Clips, shown: Sequence[Mapping[str, Any]]) ->
     order = {clip: row for row, clip in enumerate(sorted(chosen))}
     labels = [f"{flip['clip']} {flip['word']}: {flip['before']} > {flip['after']}" for flip in shown]
     every = max(1, frames_BTHW.shape[1] // 12)
+    if clips.spec.kind == "landmarks":
+        frames_BTHW = drawn_points(frames_BTHW, clips.spec.point_set)
     save_png(path, contact_sheet(frames_BTHW[[order[clip] for clip in chosen]], labels, every=every))

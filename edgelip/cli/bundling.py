@@ -38,7 +38,7 @@ def bundle_from_checkpoint(
 ) -> Exported:
     """Write the bundle of a checkpoint at `folder`, all or nothing. Returns what is in its ONNX files.
 
-    frames_BTHW: uint8 clips to check on. data: what it was trained on, in words; recipe: the name of one.
+    frames_BTHW: stored clips to check on. data: what it was trained on, in words; recipe: the name of one.
     precisions: of a float network, beside fp32; a quantised one gives int8 whatever they are.
     Raises UsageError if bundles cannot hold such a network, GoalMissed if ONNX Runtime does not compute what torch
     computes.
@@ -82,9 +82,9 @@ def bundle_from_checkpoint(
 
 def refuse_unbundled(model: nn.Module, spec: ClipSpec, *, name: str) -> None:
     """Raises UsageError for a network that takes anything but a clip on its own: a bundle gives it nothing else."""
-    if spec.kind != "video":
+    if spec.kind == "audio":
         raise UsageError(
-            f"{name} takes {spec.kind}; a bundle takes clips of frames. Run the checkpoint itself: "
+            f"{name} takes {spec.kind}; a bundle takes clips of frames or landmarks. Run the checkpoint itself: "
             "edgelip predict CHECKPOINT WAVEFORMS.npy --normalised."
         )
     if needs_boundaries(model):

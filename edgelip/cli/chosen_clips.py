@@ -10,8 +10,8 @@ import torch
 from edgelip.cli.clip_source import ClipSource
 from edgelip.cli.disjoint import refuse_test_clips
 from edgelip.compress.stage import LabelledClips
-from edgelip.data.prepare import Split
-from edgelip.data.store import Store
+from edgelip.data.readers.samples import Split
+from edgelip.data.stores.store import Store
 from edgelip.runtime.clip import network_input
 
 CALIBRATION_CLIPS = 512

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from edgelip.data.store import Store
+from edgelip.data.stores.store import Store
 from edgelip.errors import ClipError
 
 

@@ -108,12 +108,14 @@ def plan_key(workshop: Workshop) -> str:
 
 def _make(workshop: Workshop, plan: str, *, command: str) -> None:
     from edgelip.cli.measure import measure_variants
-    from edgelip.data.prepare import SPLITS
+    from edgelip.data.readers.samples import SPLITS
 
     folder, cache = workshop.folder, workshop.cache
     for split in SPLITS:
         workshop.clips.store(split)
     bundles = {name: workshop.bundle(name) for name in workshop.variants}
+    for name, stages in {"": (), **workshop.variants}.items():
+        workshop.publish(stages, label=name if stages else None)
     old = _read_done(folder)
     for name, bundle in bundles.items():
         with replace_folder(folder / name, only_if_holds="manifest.json") as partial:
@@ -131,6 +133,7 @@ def _make(workshop: Workshop, plan: str, *, command: str) -> None:
     }
     write_atomic(folder / DONE, json.dumps(done, indent=1) + "\n")
     cache.drop_unfinished()
+    workshop.blobs.sweep()
 
 
 def _results(folder: Path, variants: Sequence[str]) -> list[str]:
@@ -166,7 +169,7 @@ def _result(folder: Path, *, as_json: bool) -> str:
 
 def _plan_text(workshop: Workshop) -> str:
     """What is in the cache and what would be made."""
-    from edgelip.data.prepare import SPLITS
+    from edgelip.data.readers.samples import SPLITS
 
     lines = []
     steps = [(f"data {split}", workshop.clips.key(split)) for split in SPLITS]

@@ -74,8 +74,14 @@ def export_checkpoint(
 
 
 def check_clips(spec: ClipSpec) -> np.ndarray:
-    """uint8 (4, frames, stored_px, stored_px): procedural mouths as `spec` wants them, scaled to its size."""
+    """4 stored clips as `spec` wants them: procedural mouths scaled to its size, or procedural signs."""
     import torch
+
+    if spec.kind == "landmarks":
+        from edgelip.data.synthetic.signing import SigningSpec
+        from edgelip.data.synthetic.stored_signs import made_signs
+
+        return made_signs(SigningSpec(), "val", range(0, 16, 4), spec).clips_BTPA
 
     from edgelip.data.synthetic.clips import SyntheticSpec, render_clips
 

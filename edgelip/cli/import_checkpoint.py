@@ -26,7 +26,7 @@ def import_checkpoint(
     from edgelip.data.synthetic.words import pronunciations
     from edgelip.models.checkpoint import save_checkpoint
     from edgelip.models.published.importer import import_published
-    from edgelip.models.published.vocabulary import read_words
+    from edgelip.words import read_words, words_beside, write_words
 
     imported = import_published(
         source,
@@ -39,6 +39,7 @@ def import_checkpoint(
         keep_optimiser=keep_optimiser,
     )
     save_checkpoint(imported.checkpoint, out)
+    write_words(words_beside(out), imported.checkpoint.architecture.words)
     architecture = imported.checkpoint.architecture
     found = imported.recognition
     result: dict[str, Any] = {

@@ -24,7 +24,7 @@ from edgelip.runtime.check import check
 if TYPE_CHECKING:
     from edgelip.bench.suite import Result
     from edgelip.cli.workshop import Workshop
-    from edgelip.data.store import Store
+    from edgelip.data.stores.store import Store
 
 TABLE = "tradeoff.json"
 ACCURACY = "accuracy.json"

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgelip.cli.scorers import Scorer
+from edgelip.cli.scorers import BATCH, Scorer
 from edgelip.errors import ClipError, UsageError
 from edgelip.runtime.arrays import open_array
 from edgelip.runtime.clip import SAMPLES_PER_FRAME, ClipSpec
+from edgelip.runtime.clip_file import ARRAY_NAMES, clip_batches
 
 MAX_CLIPS_BYTES = 1 << 30
 MAX_FRAMES = 1000
@@ -34,6 +35,19 @@ def read_frames(path: Path) -> np.ndarray:
     except ValueError as error:
         raise ClipError(f"{path}: {error}") from error
     return frames if frames.ndim == 4 else frames[None]
+
+
+def read_landmarks(path: Path, spec: ClipSpec) -> np.ndarray:
+    """Landmarks as stored, float32 (B, T, P, A): such an array, or all 543 points of one sign, float (T, 543, 3).
+
+    Raises ClipError if the file holds neither.
+    """
+    try:
+        with open_array(path, ARRAY_NAMES) as stream:
+            _, batches = clip_batches(stream, spec, size=BATCH, limit_bytes=MAX_CLIPS_BYTES)
+            return np.concatenate(list(batches))
+    except ValueError as error:
+        raise ClipError(f"{path}: {error}") from error
 
 
 def read_network_inputs(path: Path, scorer: Scorer) -> np.ndarray:
@@ -90,7 +104,7 @@ def _fits(shape: tuple[int, ...], scorer: Scorer) -> bool:
     if spec.kind == "audio":
         longest = MAX_FRAMES * SAMPLES_PER_FRAME
         return len(shape) == 3 and shape[0] > 0 and shape[1] == 1 and SAMPLES_PER_FRAME <= shape[2] <= longest
-    if len(shape) != 5 or shape[0] == 0 or shape[3:] != (spec.input_px, spec.input_px) or shape[1] != 1:
+    if len(shape) != 5 or shape[0] == 0 or shape[3:] != spec.input_shape[2:] or shape[1] != 1:
         return False
     return 1 <= shape[2] <= MAX_FRAMES if scorer.any_length else shape[2] == spec.frames
 
@@ -99,5 +113,7 @@ def _expected(scorer: Scorer) -> str:
     spec = scorer.spec
     if spec.kind == "audio":
         return f"(B, 1, samples), {SAMPLES_PER_FRAME} to {MAX_FRAMES * SAMPLES_PER_FRAME} samples at 16 kHz"
-    frames = f"T, {spec.input_px}, {spec.input_px}), T from 1 to {MAX_FRAMES}"
-    return f"(B, 1, {frames}" if scorer.any_length else f"(B, 1, {spec.frames}, {spec.input_px}, {spec.input_px})"
+    _, frames, height, width = spec.input_shape
+    if scorer.any_length:
+        return f"(B, 1, T, {height}, {width}), T from 1 to {MAX_FRAMES}"
+    return f"(B, 1, {frames}, {height}, {width})"

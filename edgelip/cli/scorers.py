@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgelip.errors import CheckpointError, UsageError
+from edgelip.models.checkpoint_files import is_checkpoint
 from edgelip.runtime.clip import ClipSpec
 
 if TYPE_CHECKING:
@@ -108,16 +109,16 @@ class CheckpointScorer(Scorer):
 
 
 def open_scorer(path: Path, *, engine: str | None = None) -> Scorer:
-    """The checkpoint (a file) or bundle (a folder) at `path`; engine: of a bundle, "ort" if None.
+    """The checkpoint (a file or a run folder) or bundle (a folder) at `path`; engine: of a bundle, "ort" if None.
 
     Raises UsageError if it is neither, is damaged, or `engine` is given for a checkpoint.
     """
-    if path.is_dir():
+    if path.is_dir() and not is_checkpoint(path):
         from edgelip.runtime.bundle import Bundle
         from edgelip.runtime.recogniser import Recogniser
 
         return BundleScorer(Recogniser(Bundle.open(path), engine=engine or DEFAULT_ENGINE))
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(
             f"{path} does not exist; expected a checkpoint (file) or a bundle (folder with manifest.json)."
         )
@@ -131,15 +132,6 @@ def open_scorer(path: Path, *, engine: str | None = None) -> Scorer:
     from edgelip.models.checkpoint import load_checkpoint
 
     return CheckpointScorer(load_checkpoint(path))
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Does the file begin as a checkpoint does: the length of a header, then the header, a JSON object?"""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        head = file.read(9)
-    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
 
 
 def score_in_batches(

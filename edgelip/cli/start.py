@@ -18,10 +18,15 @@ from edgelip.compress.stage import Stage
 from edgelip.errors import RecipeError, StageError
 from edgelip.models.audio import AudioNetwork
 from edgelip.models.checkpoint import Checkpoint, load_checkpoint
+from edgelip.models.inputs import options_for
 from edgelip.recipe import ModelSection, Recipe
 from edgelip.runtime.clip import ClipSpec
 
-SHARED_FIELDS = ("frames", "input_px", "mean", "std")  # of the clip contract; how a clip was cut may change
+# Of the clip contract, what a network depends on; how a clip was cut may change.
+SHARED_FIELDS = {
+    "video": ("kind", "frames", "input_px", "mean", "std"),
+    "landmarks": ("kind", "frames", "points", "axes", "normalise"),
+}
 
 
 @dataclass(frozen=True)
@@ -78,19 +83,22 @@ def read_start(recipe: Recipe, words: Sequence[str], spec: ClipSpec) -> Start | 
         return None
     checkpoint = load_checkpoint(path)
     theirs = ClipSpec.from_json(checkpoint.architecture.clip)
-    if theirs.kind != "video" or isinstance(model_from_checkpoint(checkpoint), AudioNetwork):
+    if theirs.kind == "audio" or isinstance(model_from_checkpoint(checkpoint), AudioNetwork):
         raise RecipeError(f"train.start {path} is a classifier of audio; training takes clips. Choose another.")
-    _check_model(path, checkpoint, recipe.model)
+    _check_model(path, checkpoint, recipe.model, spec)
     _check_words(path, checkpoint.architecture.words, words)
     _check_clip(path, theirs, spec)
     lineage = [entry["config"] for entry in checkpoint.architecture.stages if entry["stage"] in STAGES]
     return Start(path, checkpoint, stages_from_configs(lineage))
 
 
-def _check_model(path: Path, checkpoint: Checkpoint, section: ModelSection) -> None:
+def _check_model(path: Path, checkpoint: Checkpoint, section: ModelSection, spec: ClipSpec) -> None:
+    if section == ModelSection():
+        return
     found = checkpoint.architecture
-    asked, held = (json.dumps(dict(options), sort_keys=True) for options in (section.options, found.options))
-    if section != ModelSection() and (section.backbone, asked) != (found.backbone, held):
+    wanted = options_for(section.backbone, section.options, spec)
+    asked, held = (json.dumps(dict(options), sort_keys=True) for options in (wanted, found.options))
+    if (section.backbone, asked) != (found.backbone, held):
         raise RecipeError(
             f"[model] asks for backbone {section.backbone!r} with options {asked}; train.start {path} holds "
             f"{found.backbone!r} with options {held}. Leave [model] out: the checkpoint says both."
@@ -109,10 +117,10 @@ def _check_words(path: Path, theirs: Sequence[str], ours: Sequence[str]) -> None
 
 
 def _check_clip(path: Path, theirs: ClipSpec, ours: ClipSpec) -> None:
-    differing = [name for name in SHARED_FIELDS if getattr(theirs, name) != getattr(ours, name)]
+    differing = [name for name in SHARED_FIELDS[ours.kind] if getattr(theirs, name) != getattr(ours, name)]
+    if theirs.kind != ours.kind:
+        differing = ["kind"]
     if differing:
         held, given = (", ".join(f"{name} {getattr(spec, name)}" for name in differing) for spec in (theirs, ours))
-        raise RecipeError(
-            f"train.start {path} takes clips of {held}; [clip] gives {given}. Correct [clip] "
-            "(input_px is crop_px / pool)."
-        )
+        remedy = " (input_px is crop_px / pool)" if ours.kind == "video" else ""
+        raise RecipeError(f"train.start {path} takes clips of {held}; [clip] gives {given}. Correct [clip]{remedy}.")

@@ -20,8 +20,8 @@ TABLES = {
 DEVICE_COLUMNS = ("device", "title", "compute", "precisions", "engines")
 COLUMNS = ("backbone", "parameters", "GMAC", "published GMAC", "fp32 MB", "LRW top-1 %", "source")
 NOTE = (
-    "GMAC: one clip of 29 x 88 x 88 (audio: 18,560 samples), 500 words. The published code also computes positions\n"
-    "that it cuts off, and empty channels of a PHM stem. LRW top-1: as published, not repeated here."
+    "GMAC: one clip of 29 x 88 x 88 (audio: 18,560 samples; signs: 29 frames), 500 words. The published code also\n"
+    "computes positions that it cuts off, and empty channels of a PHM stem. LRW top-1: as published, not repeated here."
 )
 
 

@@ -8,7 +8,9 @@ from typing import Annotated, Optional
 import typer
 
 from edgelip.cli.arguments import AsJson, Overrides, RecipePath
+from edgelip.cli.verbs_data import data
 from edgelip.cli.verbs_measure import bench, blame, report
+from edgelip.cli.verbs_predict import predict
 from edgelip.errors import UsageError
 
 app = typer.Typer(
@@ -18,7 +20,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-data = typer.Typer(help="Clips: what goes into a classifier.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
@@ -58,7 +59,7 @@ def export(
         return
     if (host, ssh_config, engine, precision, offline) != (None, None, None, None, None):
         raise UsageError("--host, --ssh-config, --engine, --precision and --offline belong to --device NAME.")
-    from edgelip.cli.scorers import is_checkpoint
+    from edgelip.models.checkpoint_files import is_checkpoint
 
     if is_checkpoint(recipe) or recipe.suffix == ".safetensors":
         from edgelip.cli.export_checkpoint import export_checkpoint
@@ -87,13 +88,18 @@ def train(
         Optional[Path],
         typer.Option("--from", metavar="CHECKPOINT", help="Go on from it; short for --set train.start=CHECKPOINT."),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Folder of the export that goes on from here.")] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder of the result, in runs/, and of the export that goes on from here.")
+    ] = None,
+    save: Annotated[
+        Optional[Path], typer.Option(metavar="FILE", help="Write the checkpoint there too, as one file of its own.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train the dense classifier of a recipe; `edgelip export` then goes on from it."""
     from edgelip.cli.train import train_recipe
 
-    typer.echo(train_recipe(recipe, overrides=set_, out=out, as_json=as_json, start=from_))
+    typer.echo(train_recipe(recipe, overrides=set_, out=out, as_json=as_json, start=from_, save=save))
 
 
 @app.command("import")
@@ -128,51 +134,6 @@ def import_(
 
 
 @app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="A checkpoint (file) or a bundle (folder).")],
-    clip: Annotated[
-        Optional[Path], typer.Argument(help="Video of a mouth ROI, .npz/.npy of uint8 frames, or --normalised array.")
-    ] = None,
-    frames: Annotated[Optional[str], typer.Option(metavar="FIRST:LAST", help="Frames of the word, inclusive.")] = None,
-    normalised: Annotated[
-        bool, typer.Option("--normalised", help="CLIP holds float32 network inputs (B, 1, T, H, W); audio (B, 1, L).")
-    ] = False,
-    lengths: Annotated[
-        Optional[str], typer.Option(metavar="N,N,..", help="Valid frames (audio: samples) of each --normalised clip.")
-    ] = None,
-    boundaries: Annotated[
-        Optional[Path], typer.Option(help="float32 .npy (B, T, 1): 1 in the word's frames, for checkpoints that ask.")
-    ] = None,
-    logits: Annotated[Optional[Path], typer.Option(help="Also write the scores, float32 (B, V), as .npy.")] = None,
-    spans: Annotated[Optional[Path], typer.Option(help="CSV of spans, one row a word, instead of CLIP.")] = None,
-    root: Annotated[Optional[Path], typer.Option(help="Folder of the videos of --spans; default its own.")] = None,
-    split: Annotated[Optional[str], typer.Option(help="Only the spans of this split.")] = None,
-    category: Annotated[Optional[str], typer.Option(help="Only the spans of this category.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many words to print.")] = 3,
-    engine: Annotated[Optional[str], typer.Option(help="Inference engine of a bundle; default ort.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Read the word from a clip, with probabilities."""
-    from edgelip.cli.predict import ClipOptions, Output, predict_clip, predict_spans
-
-    options, output = ClipOptions(frames, normalised, lengths, boundaries), Output(top, as_json, logits)
-    if (clip is None) == (spans is None):
-        raise UsageError("predict needs either a CLIP or --spans CSV, and not both.")
-    if spans is not None:
-        if frames is not None:
-            raise UsageError("--frames belongs to a single CLIP; --spans names the frames of each row.")
-        if options != ClipOptions():
-            raise UsageError("--normalised, --lengths and --boundaries belong to a CLIP of arrays, not to --spans.")
-        text = predict_spans(model, spans, output, root=root, split=split, category=category, engine=engine)
-    else:
-        assert clip is not None
-        if (root, split, category) != (None, None, None):
-            raise UsageError("--root, --split and --category belong to --spans CSV, not to a CLIP.")
-        text = predict_clip(model, clip, options, output, engine=engine)
-    typer.echo(text)
-
-
-@app.command()
 def pack(
     bundle: Annotated[Path, typer.Argument(help="A bundle (folder).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="FILE.pyz, or a folder to make.")],
@@ -190,8 +151,8 @@ def pack(
     typer.echo(pack_bundle(bundle, out=out, wheels=wheel, with_engines=with_engines, as_json=as_json))
 
 
-for measuring in (bench, blame, report):
-    app.command()(measuring)
+for verb in (predict, bench, blame, report):
+    app.command()(verb)
 
 
 @app.command("list")
@@ -219,17 +180,3 @@ def doctor(
     diagnosis = diagnose(device=device, options=DeployOptions(host=host, ssh_config=ssh_config), as_json=as_json)
     typer.echo(diagnosis.text)
     raise typer.Exit(diagnosis.exit_code)
-
-
-@data.command()
-def preview(
-    recipe: RecipePath,
-    set_: Overrides = [],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("preview.png"),
-    split: Annotated[str, typer.Option(help="train, val or test")] = "train",
-    clips: Annotated[int, typer.Option(min=1, max=64, help="Number of clips.")] = 10,
-) -> None:
-    """Write a contact sheet of the recipe's clips: look at what is learnt from."""
-    from edgelip.cli.preview import write_preview
-
-    typer.echo(write_preview(recipe, overrides=set_, out=out, split=split, num_clips=clips))

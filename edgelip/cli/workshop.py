@@ -23,29 +23,27 @@ from edgelip.cli.chosen_clips import calibration_clips, probe_clips, refuse_cali
 from edgelip.cli.clip_source import ClipSource
 from edgelip.cli.coverage_gate import check_coverage
 from edgelip.cli.engines import check_build
+from edgelip.cli.runs import history_of, publish, run_of
 from edgelip.cli.start import Start, read_start
+from edgelip.cli.training import Training
 from edgelip.cli.tunings import Tunings, drop_states
 from edgelip.compress import STAGES
 from edgelip.compress.pipeline import apply_stage, rehearse, stages_from_configs
-from edgelip.compress.stage import FineTuning, LabelledClips, Stage, Tools
+from edgelip.compress.stage import LabelledClips, Stage, Tools
 from edgelip.errors import RecipeError, ShapeError, StageError
-from edgelip.files import write_atomic
-from edgelip.models.checkpoint import (
-    Architecture,
-    Checkpoint,
-    OptimiserState,
-    checkpoint_from_model,
-    load_checkpoint,
-    save_checkpoint,
-)
+from edgelip.linked import Blobs
+from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model
+from edgelip.models.inputs import options_for
+from edgelip.models.kept import BLOBS, keep_checkpoint, read_kept
 from edgelip.models.phm_parts import refuse_grown
 from edgelip.models.zoo import build_classifier
 from edgelip.progress import Progress
 from edgelip.recipe import Recipe
 from edgelip.runtime.engines.engine import engine_class
+from edgelip.train.batch import refuse_variable_length
 
-CHECKPOINT = "model.safetensors"
 NUMERIC_PACKAGES = ("torch", "numpy")
+_TRAINING_SOURCES = ("train", "models", "cli/training.py", "cli/schedule.py")  # the clips bring their own
 
 
 class Workshop:
@@ -54,12 +52,21 @@ class Workshop:
     def __init__(self, recipe: Recipe, folder: Path, progress: Progress) -> None:
         self.recipe, self.folder, self.progress = recipe, folder, progress
         self.cache = Cache(folder / ".cache")
+        self.blobs = Blobs(self.cache.folder / BLOBS)
         self.clips = ClipSource(recipe, self.cache, progress)
         self.spec = self.clips.spec
+        self.training = Training(recipe.train, self.clips, self.cache, progress)
+        if recipe.train.start is None:
+            self._options  # noqa: B018  (a backbone that these clips do not fit is said before anything is made)
         self.variants: dict[str, tuple[Stage, ...]] = {}
         for variant in recipe.variant:
             with _naming(variant.name):
                 self.variants[variant.name] = stages_from_configs(variant.stages)
+
+    @cached_property
+    def _options(self) -> dict[str, Any]:
+        """Of the backbone. Raises RecipeError if it reads another kind of clip."""
+        return options_for(self.recipe.model.backbone, self.recipe.model.options, self.spec)
 
     @cached_property
     def start(self) -> Start | None:
@@ -77,7 +84,7 @@ class Workshop:
 
     @cached_property
     def trained_key(self) -> str:
-        sources, packages = ["train", "models"], [*NUMERIC_PACKAGES, "lightning"]
+        sources, packages = [*_TRAINING_SOURCES], [*NUMERIC_PACKAGES, "lightning"]
         inputs = [self.clips.key("train"), self.clips.key("val")]
         config = {"train": self._train_config, "words": self.clips.words}
         if self.start is None:
@@ -94,7 +101,7 @@ class Workshop:
             return self.trained_key
         stage = stages[-1]
         module = STAGES[stage.name].partition(":")[0].rpartition(".")[2]
-        always = ["compress/stage.py", "compress/pipeline.py", "cli/chosen_clips.py", "train", "models"]
+        always = ["compress/stage.py", "compress/pipeline.py", "cli/chosen_clips.py", *_TRAINING_SOURCES]
         return step_key(
             stage.name,
             {"stage": stage.config.model_dump(mode="json"), "train": self._train_config},
@@ -110,38 +117,54 @@ class Workshop:
         if done is None:
             with self.cache.making(key) as work:
                 made = self._compress(stages, work) if stages else self._train(work)
-                save_checkpoint(made, work / CHECKPOINT)
+                by_parts = not stages and bool(self.recipe.train.freeze)  # others share what stayed as it was
+                keep_checkpoint(made, work, self.blobs, by_parts=by_parts)
                 drop_states(work)
             done = self.cache.folder / key
-        return load_checkpoint(done / CHECKPOINT)
+        return read_kept(done)
+
+    def publish(self, stages: Sequence[Stage] = (), *, label: str | None = None) -> Path:
+        """Show the finished training, or the variant `label` after `stages`, in its folder; the checkpoint there."""
+        checkpoint, step = self.checkpoint(stages), self.cache.folder / self.stage_key(stages)
+        run = run_of(self.recipe, start=self.start.key if self.start else None, label=label, stages=stages)
+        record: dict[str, Any] = {"weights_sha256": checkpoint.sha256}
+        if (path := history_of(step)) is not None:
+            history = json.loads(path.read_bytes())
+            best = max(epoch["val_top1"] for epoch in history)
+            record |= {"epochs": len(history), "val_top1_pct": round(100 * best, 2)}
+        return publish(run, self.folder, step, recipe=self.recipe, words=self.clips.words, record=record)
 
     def _train(self, work: Path) -> Checkpoint:
         """The trained classifier. It keeps no optimiser state: that of the last epoch is not of the best weights."""
-        section, start, model = self.recipe.train, self.start, self.recipe.model
+        start, backbone = self.start, self.recipe.model.backbone
         if start is not None:
             self.progress.say(start.line())
-        trained = self._fit(
+        trained = self.training.dense(
             self._untrained(),
             work,
             name="train dense" if start is None else "train on",
-            epochs=section.epochs,
-            rate=section.learning_rate,
             train_norms=all(stage.trains_norms for stage in self.lineage(())),
             optimiser=start.checkpoint.optimiser if start else None,
         )
         entry = {"stage": "train", "config": self._train_config, "record": start.record() if start else {}}
-        fresh = Architecture(model.backbone, model.options, self.clips.words, self.spec.to_json())
-        parent = start.checkpoint.architecture if start else fresh
-        grown = replace(parent, clip=fresh.clip, stages=(*parent.stages, entry))
+        clip = self.spec.to_json()
+        parent = start.checkpoint.architecture if start else None
+        if parent is None:
+            parent = Architecture(backbone, self._options, self.clips.words, clip)
+        grown = replace(parent, clip=clip, stages=(*parent.stages, entry))
         return checkpoint_from_model(trained, grown)
 
     def _untrained(self) -> nn.Module:
-        """The classifier that training begins with."""
-        if self.start is not None:
-            return self.start.model()
+        """The classifier that training begins with. Raises UsageError if it cannot take what [train] makes of clips."""
+        network = self._fresh() if self.start is None else self.start.model()
+        if self.recipe.train.variable_length:
+            refuse_variable_length(network)
+        return network
+
+    def _fresh(self) -> nn.Module:
         model = self.recipe.model
         network = build_classifier(
-            model.backbone, num_words=len(self.clips.words), options=model.options, seed=self.recipe.train.seed
+            model.backbone, num_words=len(self.clips.words), options=self._options, seed=self.recipe.train.seed
         )
         try:
             refuse_grown(network)
@@ -159,56 +182,21 @@ class Workshop:
             return calibration_clips(self.clips)
 
         tools = Tools(
-            finetune=Tunings(self._fit, work, name=name),
+            finetune=Tunings(self.training.tuned, work, name=name),
             calibration=calibration,
             probe=lambda: probe_clips(self.clips),
             say=self.progress.say,
         )
         return apply_stage(parent, stages[-1], tools)
 
-    def _fit(
-        self,
-        model: nn.Module,
-        work: Path,
-        *,
-        name: str,
-        epochs: int,
-        rate: float,
-        teacher: nn.Module | None = None,
-        tuning: FineTuning | None = None,
-        train_norms: bool = True,
-        optimiser: OptimiserState | None = None,
-    ) -> nn.Module:
-        from edgelip.cli.schedule import schedule_from  # imports Lightning: only where something is trained
-        from edgelip.train.fit import fit
-        from edgelip.train.losses import Distillation
-
-        result = fit(
-            model,
-            train=self.clips.store("train"),
-            val=self.clips.store("val"),
-            spec=self.spec,
-            schedule=schedule_from(
-                self.recipe.train,
-                epochs=epochs,
-                rate=rate,
-                train_norms=train_norms,
-                clips_per_epoch=tuning.clips_per_epoch if tuning else None,
-            ),
-            workspace=work,
-            progress=self.progress,
-            name=name,
-            teacher=teacher,
-            distillation=Distillation(tuning.distil_weight, tuning.temperature) if tuning else None,
-            optimiser=optimiser,
-        )
-        write_atomic(work / "history.json", json.dumps(result.history, indent=1) + "\n")
-        return result.model
-
     def rehearse(self) -> None:
         """Check every variant on an untrained model before hours are spent: unfit stages and engines fail here."""
+        if self.recipe.train.variable_length:
+            self._untrained()  # is asked whether it takes lengths
         engine = self.recipe.bench.engine
         engine_class(engine)
+        if self.recipe.train.freeze:
+            self.training.refuse_freezing(self._untrained())
         for section in self.recipe.build:
             check_build(section)
         for name, stages in self.variants.items():
@@ -222,9 +210,8 @@ class Workshop:
             if self.start is not None:
                 self.start.check_follows(name, stages)
             if stages and self.cache.finished(self.stage_key(stages)) is None:
-                side, frames = self.spec.input_px, self.spec.frames
                 with _naming(name):
-                    rehearse(self._untrained().eval(), stages, torch.zeros(1, 1, frames, side, side))
+                    rehearse(self._untrained().eval(), stages, torch.zeros(1, *self.spec.input_shape))
 
     def refuse_unbundled(self) -> None:
         """Raises UsageError, before anything is trained, for a network that no bundle can hold."""

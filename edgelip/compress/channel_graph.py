@@ -21,6 +21,7 @@ from edgelip.errors import EdgelipError, StageError
 from edgelip.models.efficientnet import EfficientTrunk
 from edgelip.models.hypercomplex import PHMLayer, densified
 from edgelip.models.shufflenet import ShuffleUnit
+from edgelip.models.signs import SignConvBlock, SignTransformerBlock
 from edgelip.models.transformer import Attention, TransformerTemporal
 from edgelip.registry import require
 
@@ -117,8 +118,11 @@ def traceable(model: nn.Module) -> tuple[nn.Module, list[nn.Module]]:
             kept.append(module.last)
         elif isinstance(module, Attention):
             kept += [module.in_projection, module.out_projection]
-        elif isinstance(module, TransformerTemporal):
+        elif isinstance(module, (TransformerTemporal, SignTransformerBlock)):
             kept.append(module.feedforward2)
+        elif isinstance(module, SignConvBlock):
+            # its channel attention convolves over neighbouring channels
+            kept += [module.expand, module.depthwise.conv, module.attend.mix, module.project]
     return traced.eval(), kept
 
 

@@ -18,6 +18,7 @@ from edgelip.errors import StageError, UnreachableError, UsageError
 from edgelip.models.efficientnet import Excitation2d
 from edgelip.models.multiscale import Excitation
 from edgelip.models.name_patterns import matching
+from edgelip.models.signs import ChannelAttention
 
 # What "harmless" means for the stem and for squeeze-excitation, each rounded alone: no more than rounding all of a
 # ShuffleNet-0.5x does, which loses no accuracy by it (quickstart data, 500 clips; the small network: 0.0006 nats).
@@ -68,7 +69,9 @@ def layers_named(patterns: Sequence[str], known: Collection[str]) -> tuple[str, 
 def guarded_layers(model: nn.Module, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The layers of the 3-D stem and of squeeze-excitation among `names`, by the part that they belong to."""
     excitations = tuple(
-        f"{name}." for name, module in model.named_modules() if isinstance(module, (Excitation, Excitation2d))
+        f"{name}."
+        for name, module in model.named_modules()
+        if isinstance(module, (Excitation, Excitation2d, ChannelAttention))
     )
     parts: dict[str, list[str]] = {}
     for name in names:

@@ -16,8 +16,13 @@ from edgelip.deploy.export import Exported, ExportedFile
 from edgelip.deploy.layer_names import layer_table
 from edgelip.files import replace_folder
 from edgelip.models.checkpoint import Checkpoint
+from edgelip.runtime.clip import ClipSpec
 
 SCHEMA_VERSION = 2
+_NOUNS = {
+    "video": ("lip-reading", "speakers", "the lips"),
+    "landmarks": ("sign-reading", "signers", "the signs"),
+}  # of the model card
 
 
 def write_bundle(
@@ -29,7 +34,7 @@ def write_bundle(
     frames_BTHW: np.ndarray,
     ledger: Mapping[str, Any],
 ) -> Path:
-    """Write a bundle, all or nothing. frames: the stored uint8 clips whose logits `exported` carries."""
+    """Write a bundle, all or nothing. frames: the stored clips whose logits `exported` carries."""
     architecture = checkpoint.architecture
     arrays = BytesIO()
     np.savez_compressed(arrays, frames=frames_BTHW, logits=exported.logits_BV.astype(np.float32))
@@ -77,10 +82,18 @@ def _model_entry(file: ExportedFile) -> dict[str, Any]:
     }
 
 
+def _input_line(clip: Mapping[str, Any]) -> str:
+    if clip.get("kind") == "landmarks":
+        spec = ClipSpec.from_json(clip)
+        return f"{spec.frames} frames of {spec.num_points} landmarks ({spec.points}), {spec.axes} coordinates each"
+    side = f"{clip['roi_px']} x {clip['roi_px']} pixels"
+    return f"{clip['frames']} gray mouth frames of {side} at {clip['fps']:g} fps ({clip['timing']})"
+
+
 def _model_card(name: str, exported: Exported, checkpoint: Checkpoint, ledger: Mapping[str, Any]) -> str:
     architecture = checkpoint.architecture
     clip = architecture.clip
-    crop = f"{clip['roi_px']} x {clip['roi_px']} pixels at {clip['fps']:g} fps ({clip['timing']})"
+    reads, people, what = _NOUNS[clip.get("kind", "video")]
     stages = " -> ".join(entry["stage"] for entry in architecture.stages)
     quantised = "".join(
         f"\n| ranges set on | {told['clips']} training clips of {told['words']} words, evenly taken from "
@@ -95,11 +108,11 @@ def _model_card(name: str, exported: Exported, checkpoint: Checkpoint, ledger: M
     )
     return f"""# {name}
 
-A lip-reading word classifier in {precisions}, made by edgelip {__version__}.
+A {reads} word classifier in {precisions}, made by edgelip {__version__}.
 
 | | |
 |---|---|
-| input | {clip["frames"]} gray mouth frames of {crop} |
+| input | {_input_line(clip)} |
 | output | logits over {len(architecture.words)} words |
 | backbone | {architecture.backbone} |
 | stages | {stages} |
@@ -118,5 +131,5 @@ Accuracy is measured on these files and stands beside it in `accuracy.json`.
 Words: {", ".join(architecture.words)}.
 
 Limits: it knows these words only and always answers one of them. Accuracy holds for data like the training data;
-nothing is claimed for other speakers, cameras or languages. Do not read the lips of people who do not know of it.
+nothing is claimed for other {people}, cameras or languages. Do not read {what} of people who do not know of it.
 """

@@ -117,12 +117,15 @@ def _refuse_other_file(out: Path) -> None:
 
 
 def _readme(bundle: Bundle, wheels: Sequence[Wheel]) -> str:
+    signs = bundle.manifest.clip.kind == "landmarks"
+    reads = "sign-reading" if signs else "lip-reading"
+    takes = "all landmarks of one sign, float (T, 543, 3)" if signs else "uint8 frames (B, T, H, W)"
     brings = ", ".join(f"{wheel.name} {wheel.version} ({wheel.tags[0]})" for wheel in wheels)
     needs = f"It brings {brings}." if wheels else "It needs numpy and an inference engine, such as onnxruntime."
-    return f"""{bundle.name}: a lip-reading word classifier, packed by edgelip {__version__}
+    return f"""{bundle.name}: a {reads} word classifier, packed by edgelip {__version__}
 
     python3 run.py check                 is it whole, and does it compute here what it should?
-    python3 run.py predict CLIPS.npz     words of clips: uint8 frames (B, T, H, W)
+    python3 run.py predict CLIPS.npz     words of clips: {takes}
     python3 run.py bench                 latency and memory on this machine
     python3 run.py --help
 

@@ -14,13 +14,18 @@ FAMILIES: dict[str, str] = {
     "small": "edgelip.models.zoo:Small",
     "lip_tcn": "edgelip.models.zoo:LipTcn",
     "eflip": "edgelip.models.zoo:EfLip",
+    "simple_islr": "edgelip.models.zoo:SimpleIslr",
+    "sign_conv_transformer": "edgelip.models.zoo:SignConvTransformer",
 }
+LANDMARK_FAMILIES = ("simple_islr", "sign_conv_transformer")  # the others read video, or sound
 
 MA_2021 = "Ma et al., ICASSP 2021, arXiv 2007.06504"
 MA_2022 = "Ma et al., ICASSP 2022, arXiv 2209.01383"
 ZOO = "model zoo of mpc001/Lipreading_using_Temporal_Convolutional_Networks"  # released weights
 PHM = "Panagos et al., Pattern Recognition Letters 2024, doi 10.1016/j.patrec.2024.09.002"
 EFLIP = "sadevans/EfLipReading, after Koumparoulis and Potamianos, ICASSP 2022"
+ISLR = "baseline of the SLR tutorial on GISLR (linear, mean over frames)"
+GISLR_WINNER = "after the winner of Google's isolated sign language recognition competition, 2023"
 
 
 @dataclass(frozen=True)
@@ -90,4 +95,6 @@ BACKBONES: dict[str, Backbone] = {
     "eflip_B": Backbone("eflip", {"size": "B"}, None, EFLIP, 3.988),
     "audio_dctcn_dense": Backbone("lip_tcn", _dctcn(modality="audio"), None, ZOO),
     "audio_dctcn_phm4": Backbone("lip_tcn", _dctcn(modality="audio", phm=_phm(4, "temporal")), None, PHM),
+    "simple_islr": Backbone("simple_islr", source=ISLR),
+    "sign_conv_transformer": Backbone("sign_conv_transformer", source=GISLR_WINNER),
 }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgelip.errors import UsageError
 from edgelip.models.catalogue import BACKBONES
 from edgelip.models.hypercomplex import CONVOLUTIONS, PHMConv, PHMLinear
+from edgelip.models.inputs import kind_of
 from edgelip.models.transformer import Attention
 from edgelip.registry import nearest
 from edgelip.runtime.clip import SAMPLES_PER_FRAME, ClipSpec
@@ -25,7 +26,8 @@ ELEMENTWISE = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.Dropout, nn.ReL
 class BackboneDetails:
     """What a named configuration costs, with LRW's 500 words, and what was published about it.
 
-    macs: for one clip of LRW, 29 frames of 88 x 88 px, or its 18,560 samples of sound. published_gmac: 1e9 of them in
+    macs: for one clip of LRW, 29 frames of 88 x 88 px, or its 18,560 samples of sound; for a sign, 29 frames of the
+    landmarks that the configuration reads. published_gmac: 1e9 of them in
     the published code, where known.
     fp32_mb: megabytes (1e6 bytes) of all weights and running statistics in float32.
     """
@@ -62,10 +64,15 @@ def describe(name: str) -> BackboneDetails:
     from edgelip.models.zoo import build_classifier
 
     backbone, spec = BACKBONES[name], ClipSpec()
-    audio = backbone.options.get("modality") == "audio"
-    size = (spec.frames * SAMPLES_PER_FRAME,) if audio else (spec.frames, spec.input_px, spec.input_px)
     with torch.device("meta"):
-        model = build_classifier(name, num_words=LRW_WORDS).eval()
+        model: Any = build_classifier(name, num_words=LRW_WORDS).eval()
+    sizes: dict[str, tuple[int, ...]] = {
+        "video": (spec.frames, spec.input_px, spec.input_px),
+        "audio": (spec.frames * SAMPLES_PER_FRAME,),
+    }
+    kind = kind_of(name, backbone.options)
+    if kind == "landmarks":
+        sizes[kind] = (spec.frames, model.frontend.num_points, model.frontend.num_axes)
     parameters = count_parameters(model)
     numbers = sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point())
     for module in model.modules():
@@ -76,7 +83,7 @@ def describe(name: str) -> BackboneDetails:
         name=name,
         family=backbone.family,
         parameters=parameters,
-        macs=count_macs(model, torch.empty(1, 1, *size, device="meta")),
+        macs=count_macs(model, torch.empty(1, 1, *sizes[kind], device="meta")),
         fp32_mb=4 * numbers / 1e6,
         published_gmac=backbone.published_gmac,
         published_top1_pct=backbone.published_top1_pct,

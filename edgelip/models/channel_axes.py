@@ -19,6 +19,7 @@ from edgelip.models.efficientnet import Excitation2d, FusedBlock, MBConvBlock
 from edgelip.models.multiscale import Branch, Excitation, MultiScaleBlock, SeparableBranch
 from edgelip.models.residual import BasicBlock
 from edgelip.models.shufflenet import ShuffleUnit
+from edgelip.models.signs import SignTransformerBlock
 from edgelip.models.tcn import PublishedBlock, TemporalBlock
 from edgelip.models.transformer import PlainSumBlock, TransformerTemporal
 
@@ -105,7 +106,7 @@ def inner_axes(name: str, module: Any) -> Iterator[Axis]:
     elif isinstance(module, MBConvBlock):
         squeeze = (Member("excite.reduce", "in"), Member("excite.expand", "out"))
         yield axis("expand", *_depthwise("depthwise"), *squeeze, Member("project.conv", "in"))
-    elif isinstance(module, TransformerTemporal):
+    elif isinstance(module, (TransformerTemporal, SignTransformerBlock)):
         yield axis("feedforward1", Member("feedforward2", "in"))
     elif isinstance(module, MultiScaleBlock):
         first = 0

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from edgelip.errors import CheckpointError, ClipError
 from edgelip.files import write_atomic
+from edgelip.models.checkpoint_files import PARTS_FILE, checkpoint_file
 from edgelip.recipe import Strict, explain
 from edgelip.runtime.clip import ClipSpec
 
@@ -145,7 +146,15 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint without executing anything in it. Raises CheckpointError if it is damaged or newer."""
+    """Read a checkpoint without executing anything in it. Raises CheckpointError if it is damaged or newer.
+
+    path: a single file, or the description of a checkpoint in parts (edgelip.models.parts), or a folder with either.
+    """
+    path = checkpoint_file(path)
+    if path.name == PARTS_FILE and path.is_file():
+        from edgelip.models.parts import load_parts  # it is made of this module's pieces
+
+        return load_parts(path)
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}. `edgelip train RECIPE -o {path}` writes one.")
     try:
@@ -153,11 +162,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             header = _header_from_json(json.loads((file.metadata() or {})["edgelip"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        return _checkpoint_from_header(header, tensors)
-    except _NewerError as error:
-        raise CheckpointError(
-            f"{path} has checkpoint schema {error}; this edgelip reads up to {OPTIMISER_SCHEMA}. Upgrade edgelip."
-        ) from error
+        return _assembled(header, tensors)
+    except NewerError as error:
+        raise newer(path, error) from error
     except KeyError as error:
         raise CheckpointError(f"{path} is a safetensors file, but no edgelip checkpoint: it has no {error}.") from error
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
@@ -165,8 +172,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path} is not an edgelip checkpoint, or is damaged: {detail:.200}") from error
 
 
-class _NewerError(Exception):
+def checkpoint_from_header(fields: Any, tensors: dict[str, Tensor]) -> Checkpoint:
+    """The checkpoint of a description as `Architecture.to_json` gives it. Raises ValueError if it is none."""
+    return _assembled(_header_from_json(fields), tensors)
+
+
+class NewerError(Exception):
     """A schema version above ours."""
+
+
+def newer(path: Path, error: NewerError) -> CheckpointError:
+    return CheckpointError(
+        f"{path} has checkpoint schema {error}; this edgelip reads up to {OPTIMISER_SCHEMA}. Upgrade edgelip."
+    )
 
 
 class _StageEntry(Strict):
@@ -218,7 +236,7 @@ def _check_sizes(path: Path) -> None:
 def _header_from_json(fields: Any) -> _Header:
     version = fields.get("schema_version") if isinstance(fields, dict) else None
     if isinstance(version, int) and version > OPTIMISER_SCHEMA:
-        raise _NewerError(version)
+        raise NewerError(version)
     kind = _HeaderWithOptimiser if version == OPTIMISER_SCHEMA else _Header
     try:
         header = kind.model_validate(fields)
@@ -230,7 +248,7 @@ def _header_from_json(fields: Any) -> _Header:
     return header
 
 
-def _checkpoint_from_header(header: _Header, tensors: dict[str, Tensor]) -> Checkpoint:
+def _assembled(header: _Header, tensors: dict[str, Tensor]) -> Checkpoint:
     stages = tuple(entry.model_dump() for entry in header.stages)
     architecture = Architecture(header.backbone, header.options, header.words, header.clip, stages)
     if not isinstance(header, _HeaderWithOptimiser):

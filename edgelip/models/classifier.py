@@ -47,11 +47,7 @@ class ClipNetwork(nn.Module):
         boundaries_BT1: 1.0 in the word's frames, 0.0 elsewhere; needed by, and only by, boundary nets.
         """
         self._check(clips_B1THW, lengths_B, boundaries_BT1)
-        mask_B1T = None
-        if lengths_B is not None:
-            mask_B1T = length_mask(lengths_B, clips_B1THW.shape[2]).to(clips_B1THW.dtype)
-            if not self.as_published:  # Not a product: padding may hold anything, and 0 x nan is nan.
-                clips_B1THW = clips_B1THW.masked_fill(mask_B1T[..., None, None] == 0, 0.0)
+        clips_B1THW, mask_B1T = self._masked(clips_B1THW, lengths_B)
         temporal_BGT = self._temporal_features(clips_B1THW, mask_B1T, boundaries_BT1)
         return self.output(self.head(mean_over_frames(temporal_BGT, mask_B1T)))  # type: ignore[no-any-return]
 
@@ -60,15 +56,28 @@ class ClipNetwork(nn.Module):
         num_clips, _, num_frames = clips_B1THW.shape[:3]
         return self.trunk(self.frontend(clips_B1THW)).reshape(num_clips, num_frames, -1)  # type: ignore[no-any-return]
 
-    def word_logits(self, clips_B1THW: Tensor, boundaries_B2: Tensor) -> tuple[Tensor, Tensor]:
+    def word_logits(
+        self, clips_B1THW: Tensor, boundaries_B2: Tensor, lengths_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits (B, V) of the whole clips, and of the word's own frames alone, for training.
 
-        boundaries_B2: first and last frame of the word, inclusive.
+        boundaries_B2: first and last frame of the word, inclusive. lengths_B: as of `forward`.
         """
         inside_BT1 = inside_word(boundaries_B2, clips_B1THW.shape[2]).to(clips_B1THW.dtype)
-        temporal_BGT = self._temporal_features(clips_B1THW, None, inside_BT1 if self.boundary else None)
-        whole, word = temporal_BGT.mean(dim=2), mean_over_frames(temporal_BGT, inside_BT1.transpose(1, 2))
+        clips_B1THW, mask_B1T = self._masked(clips_B1THW, lengths_B)
+        temporal_BGT = self._temporal_features(clips_B1THW, mask_B1T, inside_BT1 if self.boundary else None)
+        whole = mean_over_frames(temporal_BGT, mask_B1T)
+        word = mean_over_frames(temporal_BGT, inside_BT1.transpose(1, 2))
         return self.output(self.head(whole)), self.output(self.head(word))
+
+    def _masked(self, clips_B1THW: Tensor, lengths_B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Clips without what lies beyond their length, unless as published, and the mask (B, 1, T)."""
+        if lengths_B is None:
+            return clips_B1THW, None
+        mask_B1T = length_mask(lengths_B, clips_B1THW.shape[2]).to(clips_B1THW.dtype)
+        if not self.as_published:  # Not a product: padding may hold anything, and 0 x nan is nan.
+            clips_B1THW = clips_B1THW.masked_fill(mask_B1T[..., None, None] == 0, 0.0)
+        return clips_B1THW, mask_B1T
 
     def _temporal_features(self, clips_B1THW: Tensor, mask_B1T: Tensor | None, boundaries_BT1: Tensor | None) -> Tensor:
         """(B, G, T); unspecified beyond the length."""

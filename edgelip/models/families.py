@@ -16,6 +16,14 @@ from edgelip.models.multiscale import DenselyConnectedNet, MultiScaleNet
 from edgelip.models.phm_parts import use_phm
 from edgelip.models.residual import ResidualTrunk
 from edgelip.models.shufflenet import shuffle_trunk
+from edgelip.models.signs import (
+    Landmarks,
+    LinearFrames,
+    MovingLandmarks,
+    NoTemporal,
+    SignTemporal,
+    initialise_glorot,
+)
 from edgelip.models.tcn import PublishedNet
 from edgelip.models.transformer import AttentionMode, TransformerTemporal
 
@@ -148,3 +156,66 @@ def eflip(
         as_published=as_published,
         takes_lengths=attention != "batch",
     )
+
+
+def simple_islr(
+    *, num_words: int, points: int = 543, axes: int = 3, width: int = 64, as_published: bool = False
+) -> ClipNetwork:
+    """The linear baseline of sign recognition: each frame alone, then the mean. Options: edgelip.models.zoo.SimpleIslr.
+
+    Source: SimpleISLR of the tutorial on GISLR; the head's weights have a standard deviation of sqrt(1 / num_words),
+    as there.
+    """
+    frontend = Landmarks(points, axes)
+    network = ClipNetwork(
+        frontend=frontend,
+        trunk=LinearFrames(frontend.num_features, width),
+        temporal=NoTemporal(averages_all=as_published),
+        head=nn.Linear(width, num_words),
+        as_published=as_published,
+    )
+    nn.init.normal_(network.head.weight, std=num_words**-0.5)
+    return network
+
+
+def sign_conv_transformer(
+    *,
+    num_words: int,
+    points: int = 118,
+    axes: int = 2,
+    width: int = 192,
+    stages: int = 2,
+    blocks: int = 3,
+    kernel: int = 17,
+    expansion: int = 2,
+    num_heads: int = 4,
+    causal: bool = False,
+    attention_dropout: float = 0.2,
+    drop_path: float = 0.2,
+    dropout: float = 0.5,
+) -> ClipNetwork:
+    """Steps of landmarks, depthwise convolutions over time, attention.
+
+    Options are described at edgelip.models.zoo.SignConvTransformer. Source: the winner of Google's
+    competition on isolated signs, 2023; causal=True and dropout=0.8 are his.
+    """
+    temporal = SignTemporal(
+        width,
+        num_stages=stages,
+        blocks=blocks,
+        kernel=kernel,
+        expansion=expansion,
+        num_heads=num_heads,
+        causal=causal,
+        attention_dropout=attention_dropout,
+        drop_path=drop_path,
+        dropout=dropout,
+    )
+    network = ClipNetwork(
+        frontend=MovingLandmarks(points, axes, width),
+        trunk=nn.Identity(),
+        temporal=temporal,
+        head=nn.Linear(temporal.num_features, num_words),
+    )
+    initialise_glorot(network)
+    return network

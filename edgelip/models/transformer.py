@@ -27,17 +27,20 @@ class Attention(nn.Module):
         code computes. The result of a clip depends on its batch mates; for comparison with that code only.
     mode "time": a frame sees the valid frames of its own clip.
     dropout: share of attention weights dropped in training; "token" has none.
+    bias: whether the projections have biases.
     """
 
-    def __init__(self, channels: int, *, num_heads: int, mode: AttentionMode, dropout: float) -> None:
+    def __init__(
+        self, channels: int, *, num_heads: int, mode: AttentionMode, dropout: float, bias: bool = True
+    ) -> None:
         super().__init__()
         if channels % num_heads:
             raise ShapeError(
                 f"attention has {channels} channels; expected a multiple of its {num_heads} heads. Change num_heads."
             )
         self.channels, self.num_heads, self.mode, self.dropout = channels, num_heads, mode, dropout
-        self.in_projection = nn.Linear(channels, 3 * channels)  # rows of queries, keys, values
-        self.out_projection = nn.Linear(channels, channels)
+        self.in_projection = nn.Linear(channels, 3 * channels, bias=bias)  # rows of queries, keys, values
+        self.out_projection = nn.Linear(channels, channels, bias=bias)
 
     def forward(self, x_BTC: Tensor, mask_B1T: Tensor | None) -> Tensor:
         projected = each_frame(self.in_projection, x_BTC)

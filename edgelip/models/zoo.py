@@ -176,6 +176,58 @@ class EfLip(Strict):
         return families.eflip(num_words=num_words, **self.model_dump())
 
 
+Points = Annotated[int, Field(ge=1, le=2048)]  # landmarks of a frame
+Axes = Annotated[int, Field(ge=2, le=3)]  # of a landmark
+
+
+class SimpleIslr(Strict):
+    """Landmarks: a linear layer with ReLU on each frame, the mean over frames, a linear head.
+
+    points, axes: those of the clips. as_published: the mean counts padding too.
+    """
+
+    points: Points = 543
+    axes: Axes = 3
+    width: Width = 64
+    as_published: bool = False
+
+    def build(self, num_words: int) -> ClipNetwork:
+        return families.simple_islr(num_words=num_words, **self.model_dump())
+
+
+class SignConvTransformer(Strict):
+    """Landmarks and their steps, then depthwise convolutions over time with channel attention, and self-attention.
+
+    points, axes: those of the clips. stages: how often `blocks` convolution blocks and a transformer block follow each
+    other. expansion: inner width of the blocks, times width. causal: convolutions see no later frame. drop_path: share
+    of clips whose block is left out in training. dropout: of the features behind the mean.
+    """
+
+    points: Points = 118
+    axes: Axes = 2
+    width: int = Field(192, ge=1, le=2048)
+    stages: int = Field(2, ge=1, le=8)
+    blocks: int = Field(3, ge=1, le=8)
+    kernel: int = Field(17, ge=1, le=63)
+    expansion: int = Field(2, ge=1, le=8)
+    num_heads: int = Field(4, ge=1, le=64)
+    causal: bool = False
+    attention_dropout: float = Field(0.2, ge=0, lt=1)
+    drop_path: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> SignConvTransformer:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel {self.kernel} must be odd, so that convolutions are centred")
+        if self.width % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} must divide width {self.width}")
+        return self
+
+    def build(self, num_words: int) -> ClipNetwork:
+        return families.sign_conv_transformer(num_words=num_words, **self.model_dump())
+
+
 def build_classifier(
     backbone: str, *, num_words: int, options: Mapping[str, Any] | None = None, seed: int = 0
 ) -> Network:

@@ -66,6 +66,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     from edgelip.runtime.arrays import open_array
     from edgelip.runtime.bundle import Bundle
+    from edgelip.runtime.clip_file import ARRAY_NAMES, clip_batches
     from edgelip.runtime.recogniser import Recogniser
 
     chosen = _chosen(options)
@@ -73,14 +74,12 @@ def _predict(options: argparse.Namespace) -> int:
     with Recogniser(bundle, threads=options.threads, **chosen) as recogniser:
         parts = []
         try:
-            with open_array(Path(options.clips), ["frames", "data"]) as stream:
-                single = len(stream.shape) == 3
-                num_clips = 1 if single else (stream.shape[0] if stream.shape else 0)
-                if num_clips == 0 or stream.num_bytes > _CLIPS_LIMIT_BYTES:
-                    raise ClipError(f"has shape {stream.shape}; expected uint8 clips (B, T, H, W) or one (T, H, W)")
-                whole = [stream.read(limit_bytes=_CLIPS_LIMIT_BYTES)[None]] if single else stream.batches(options.batch)
-                for frames_BTHW in whole:
-                    parts.append(recogniser.logits(frames_BTHW, options.batch))
+            with open_array(Path(options.clips), ARRAY_NAMES) as stream:
+                num_clips, batches = clip_batches(
+                    stream, bundle.manifest.clip, size=options.batch, limit_bytes=_CLIPS_LIMIT_BYTES
+                )
+                for clips in batches:
+                    parts.append(recogniser.logits(clips, options.batch))
                     if num_clips > options.batch:
                         _progress(f"{sum(map(len, parts))}/{num_clips} clips", last=sum(map(len, parts)) == num_clips)
         except ValueError as error:
@@ -188,7 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=_check)
 
     verb = verbs.add_parser("predict", parents=[shared], help="words of clips, with probabilities")
-    verb.add_argument("clips", metavar="CLIPS", help=".npz (array 'frames' or 'data') or .npy: uint8 (B, T, H, W)")
+    clips_help = ".npz (array 'frames' or 'data') or .npy: uint8 (B, T, H, W); of a sign float (T, 543, 3)"
+    verb.add_argument("clips", metavar="CLIPS", help=clips_help)
     verb.add_argument("--top", type=_whole, default=3, help="words a clip (default: 3)")
     verb.add_argument("--batch", type=_whole, default=16, help="clips at a time (default: 16)")
     verb.add_argument("--logits", metavar="OUT.npy", help="write float32 scores (B, V) instead of words")

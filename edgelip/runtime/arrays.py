@@ -31,7 +31,7 @@ class ArrayStream:
         """Raises ValueError if the stream does not begin with a .npy header, or holds Python objects."""
         self._stream = stream
         try:
-            shape, fortran_order, dtype = _header(stream)
+            shape, fortran_order, dtype = read_header(stream)
         except _READ_ERRORS as error:
             raise ValueError(f"not a readable array ({_one_line(error)})") from error
         if dtype.hasobject:
@@ -87,8 +87,8 @@ class ArrayStream:
             raise ValueError("goes on after the end of its array")
 
 
-def _header(stream: BinaryIO) -> Tuple[Tuple[int, ...], bool, np.dtype]:
-    """Shape, whether it is stored column by column, and dtype."""
+def read_header(stream: BinaryIO) -> Tuple[Tuple[int, ...], bool, np.dtype]:
+    """Shape, whether it is stored column by column, and dtype; the stream is left behind the header."""
     version = np.lib.format.read_magic(stream)
     size_format = {(1, 0): "<H", (2, 0): "<I"}.get(version)
     if size_format is None:
@@ -108,10 +108,10 @@ def _header(stream: BinaryIO) -> Tuple[Tuple[int, ...], bool, np.dtype]:
 
 
 @contextmanager
-def open_array(source: Union[Path, bytes], names: Sequence[str]) -> Iterator[ArrayStream]:
-    """The array in a .npy file, or the first of `names` that a .npz has; `source` is a path or a file's content.
+def open_member(source: Union[Path, bytes], names: Sequence[str]) -> Iterator[BinaryIO]:
+    """The bytes of a .npy file, or of the first of `names` that a .npz has, header included.
 
-    Raises ValueError (short: the caller adds the path) if there is none or it cannot be read.
+    Raises ValueError (short: the caller adds the path) if there is none. It may be packed: bound what you read.
     """
     file: Optional[BinaryIO] = None
     archive: Optional[zipfile.ZipFile] = None
@@ -129,11 +129,21 @@ def open_array(source: Union[Path, bytes], names: Sequence[str]) -> Iterator[Arr
                 raise ValueError("is neither .npy nor .npz")
         except _READ_ERRORS as error:
             raise ValueError(_one_line(error)) from error
-        yield ArrayStream(member or file)
+        yield member or file
     finally:
         for opened in (member, archive, file):
             if opened is not None:
                 opened.close()
+
+
+@contextmanager
+def open_array(source: Union[Path, bytes], names: Sequence[str]) -> Iterator[ArrayStream]:
+    """The array in a .npy file, or the first of `names` that a .npz has; `source` is a path or a file's content.
+
+    Raises ValueError (short: the caller adds the path) if there is none or it cannot be read.
+    """
+    with open_member(source, names) as stream:
+        yield ArrayStream(stream)
 
 
 def _require_small_directory(file: BinaryIO) -> None:

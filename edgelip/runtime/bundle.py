@@ -47,7 +47,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the exporter saw: frames_NTHW uint8 (H = W = stored_px) and the logits_NV float32 they must give."""
+    """What the exporter saw: stored clips, as ClipSpec.stored_shape says, and the logits_NV float32 they must give."""
 
     frames_NTHW: np.ndarray
     logits_NV: np.ndarray
@@ -120,9 +120,10 @@ class Bundle:
         try:
             with open_array(content, ["frames"]) as stream:
                 num_clips = stream.shape[0] if stream.shape else 0
-                wanted = (num_clips, spec.frames, spec.stored_px, spec.stored_px)
-                if stream.dtype != np.uint8 or stream.shape != wanted or num_clips == 0:
-                    raise ValueError(f"frames are {stream.dtype} {stream.shape}; expected uint8 (N, {_tail(wanted)})")
+                wanted = (num_clips, *spec.stored_shape)
+                if stream.dtype != np.dtype(spec.stored_dtype) or stream.shape != wanted or num_clips == 0:
+                    tail = f"{spec.stored_dtype} (N, {_tail(wanted)})"
+                    raise ValueError(f"frames are {stream.dtype} {stream.shape}; expected {tail}")
                 frames_NTHW = stream.read(limit_bytes=_EXPECTED_LIMIT_BYTES)
             with open_array(content, ["logits"]) as stream:
                 if stream.dtype != np.float32 or stream.shape != (num_clips, len(self.manifest.vocabulary)):

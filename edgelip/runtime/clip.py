@@ -1,20 +1,31 @@
-"""The input contract of a classifier: what a clip must be, and how its pixels become a tensor.
+"""The input contract of a classifier: what a clip must be, and how its pixels or landmarks become a tensor.
 
-Axes: B clips, T frames, H rows, W columns.
+Axes: B clips, T frames, H rows, W columns, P points, A coordinates.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, Mapping
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 
 from edgelip.runtime.errors import ClipError
+from edgelip.runtime.landmarks import (
+    NORMALISATIONS,
+    PointSet,
+    chosen_points,
+    fit_points,
+    found_frames,
+    normalised,
+    point_set,
+    require_finite,
+)
 
 SAMPLES_PER_FRAME = 640  # of audio: 16 kHz at 25 feature frames a second
 _AUDIO_FPS = 25.0
 _FIELDS = ("kind", "timing", "frames", "fps", "roi_px", "pool", "crop_px", "mean", "std")
+_LANDMARK_FIELDS = ("kind", "timing", "frames", "points", "axes", "normalise")
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,9 @@ class ClipSpec:
     `crop_px // pool` pixels a side, then normalised: (grey / 255 - mean) / std.
     timing: "window" takes the `frames` frames around the word; "span" resamples the word's own frames to `frames`.
     kind: "audio" takes normalised waveforms at 16 kHz instead, `frames` feature frames of 640 samples; the fields about
-    pixels mean nothing then.
+    pixels mean nothing then. "landmarks" takes points of a signer: the subset `points` of MediaPipe Holistic's 543, of
+    each the first `axes` coordinates, the sign resampled to `frames`; the fields about pixels keep their defaults.
+    normalise: how points are moved and scaled, "body" or "parts"; see edgelip.runtime.landmarks.normalised.
     """
 
     kind: str = "video"
@@ -37,10 +50,13 @@ class ClipSpec:
     crop_px: int = 88
     mean: float = 0.421  # LRW grey level, Ma et al. 2021
     std: float = 0.165
+    points: str = ""  # a name of edgelip.runtime.landmarks.POINTS; "" unless kind is "landmarks"
+    axes: int = 2
+    normalise: str = "body"
 
     def __post_init__(self) -> None:
-        if self.kind not in ("video", "audio"):
-            raise ClipError(f"clip kind is {self.kind!r}; expected 'video' or 'audio'.")
+        if self.kind not in ("video", "audio", "landmarks"):
+            raise ClipError(f"clip kind is {self.kind!r}; expected 'video', 'audio' or 'landmarks'.")
         if self.timing not in ("window", "span"):
             raise ClipError(f"clip timing is {self.timing!r}; expected 'window' or 'span'.")
         for name, low, high in (("frames", 1, 1000), ("roi_px", 8, 1024), ("pool", 1, 16), ("crop_px", 8, 1024)):
@@ -65,6 +81,22 @@ class ClipSpec:
                 f"clip timing {self.timing!r}, fps {self.fps} of kind 'audio'; expected 'window' and {_AUDIO_FPS:g}, "
                 f"feature frames of {SAMPLES_PER_FRAME} samples at 16 kHz."
             )
+        self._check_points()
+
+    def _check_points(self) -> None:
+        foreign = _FIELDS[3:] if self.kind == "landmarks" else _LANDMARK_FIELDS[3:]
+        for name in foreign:
+            if getattr(self, name) != getattr(type(self), name):
+                raise ClipError(f"clip {name} has no effect on kind {self.kind!r}. Leave it out.")
+        if self.kind != "landmarks":
+            return
+        if self.timing != "span":
+            raise ClipError(f"clip timing {self.timing!r} of kind 'landmarks'; expected 'span': a sign is resampled.")
+        point_set(self.points)
+        if self.axes not in (2, 3) or not isinstance(self.axes, int):
+            raise ClipError(f"clip axes is {self.axes!r}; expected 2 (x, y) or 3 (x, y, z).")
+        if self.normalise not in NORMALISATIONS:
+            raise ClipError(f"clip normalise is {self.normalise!r}; expected one of {', '.join(NORMALISATIONS)}.")
 
     @property
     def stored_px(self) -> int:
@@ -76,15 +108,50 @@ class ClipSpec:
         """Side of a frame as the network sees it."""
         return self.crop_px // self.pool
 
+    @property
+    def point_set(self) -> PointSet:
+        """Which points a clip of landmarks holds. Raises ClipError for another kind."""
+        return point_set(self.points)
+
+    @property
+    def num_points(self) -> int:
+        """Points of a clip of landmarks; 0 for another kind."""
+        return len(self.point_set) if self.kind == "landmarks" else 0
+
+    @property
+    def input_shape(self) -> Tuple[int, ...]:
+        """What the network takes of one clip: (1, T, h, w), (1, T, P, A), or (1, samples) of audio."""
+        if self.kind == "audio":
+            return (1, self.frames * SAMPLES_PER_FRAME)
+        if self.kind == "landmarks":
+            return (1, *self.stored_shape)
+        return (1, self.frames, self.input_px, self.input_px)
+
+    @property
+    def stored_shape(self) -> Tuple[int, ...]:
+        """A prepared clip: (T, S, S) or (T, P, A). Raises ClipError for audio, which is not stored."""
+        require_stored(self)
+        if self.kind == "landmarks":
+            return (self.frames, self.num_points, self.axes)
+        return (self.frames, self.stored_px, self.stored_px)
+
+    @property
+    def stored_dtype(self) -> str:
+        """ "uint8" of frames, "float32" of landmarks."""
+        return "float32" if self.kind == "landmarks" else "uint8"
+
     def to_json(self) -> Dict[str, Any]:
-        return asdict(self)
+        names = _LANDMARK_FIELDS if self.kind == "landmarks" else _FIELDS
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> ClipSpec:
         """Raises ClipError if a field is unknown, missing or out of range."""
-        if not isinstance(fields, Mapping) or sorted(fields) != sorted(_FIELDS):
+        of_landmarks = isinstance(fields, Mapping) and fields.get("kind") == "landmarks"
+        expected = sorted(_LANDMARK_FIELDS if of_landmarks else _FIELDS)
+        if not isinstance(fields, Mapping) or sorted(fields) != expected:
             got = sorted(fields) if isinstance(fields, Mapping) else type(fields).__name__
-            raise ClipError(f"clip contract has fields {got}; expected {sorted(_FIELDS)}.")
+            raise ClipError(f"clip contract has fields {got}; expected {expected}.")
         return cls(**dict(fields))
 
 
@@ -111,22 +178,68 @@ def fit_span(frames_THW: np.ndarray, num_frames: int) -> np.ndarray:
     return np.clip(np.floor(mixed + 0.5), 0, 255).astype(np.uint8)
 
 
+def landmarks_from_raw(raw_T543C: np.ndarray, spec: ClipSpec) -> np.ndarray:
+    """A stored clip, float32 (T, P, A), NaN where a point is lost, of all points of a sign, float (T0, 543, 2 or 3).
+
+    Frames in which no point of the subset was found are left out; the rest is resampled to `spec.frames`.
+    Raises ClipError on another shape or kind of number, infinite coordinates, or where nothing was found.
+    """
+    return landmarks_from_found(chosen_points(raw_T543C, spec.point_set, spec.axes), spec)
+
+
+def landmarks_from_found(points_TPA: np.ndarray, spec: ClipSpec) -> np.ndarray:
+    """A stored clip, float32 (T, P, A), of the subset's points of any number of frames (T0, P, A or more).
+
+    Raises ClipError as `landmarks_from_raw` does.
+    """
+    return fit_points(found_frames(points_TPA[..., : spec.axes], spec.point_set), spec.frames)
+
+
 def require_video(spec: ClipSpec) -> None:
+    """Raises ClipError if the classifier takes no frames."""
+    require_stored(spec)
+    if spec.kind == "landmarks":
+        raise ClipError(
+            f"the classifier takes {spec.kind}, not frames; expected float (T, 543, 3), MediaPipe Holistic's points of "
+            "one sign, as .npy or .npz."
+        )
+
+
+def require_stored(spec: ClipSpec) -> None:
     """Raises ClipError if the classifier hears instead of sees."""
-    if spec.kind != "video":
+    if spec.kind == "audio":
         raise ClipError(
             f"the classifier takes {spec.kind}, not frames; expected normalised waveforms, float32 (B, 1, samples) at "
             "16 kHz. Give them as .npy with `edgelip predict CHECKPOINT WAVEFORMS.npy --normalised`."
         )
 
 
-def network_input(frames_BTHW: np.ndarray, spec: ClipSpec) -> np.ndarray:
-    """Float32 (B, 1, T, h, w) from uint8 ROIs (B, T, roi_px, roi_px) or stored frames (B, T, stored_px, stored_px).
+def network_input(clips: np.ndarray, spec: ClipSpec) -> np.ndarray:
+    """Float32 (B, *spec.input_shape) from clips.
 
+    Of video: uint8 ROIs (B, T, roi_px, roi_px) or stored frames (B, T, stored_px, stored_px).
+    Of landmarks: float32 (B, T, P, A) as stored, NaN where a point is lost.
     Raises ClipError on another dtype, frame count or size, and for a classifier of audio.
     """
-    require_video(spec)
-    frames_BTHW = np.asarray(frames_BTHW)
+    require_stored(spec)
+    clips = np.asarray(clips)
+    if spec.kind == "landmarks":
+        return _landmarks_input(clips, spec)
+    return _frames_input(clips, spec)
+
+
+def _landmarks_input(points_BTPA: np.ndarray, spec: ClipSpec) -> np.ndarray:
+    if points_BTPA.dtype != np.float32 or points_BTPA.ndim != 4 or points_BTPA.shape[1:] != spec.stored_shape:
+        shape = ", ".join(str(length) for length in spec.stored_shape)
+        raise ClipError(
+            f"clips are {points_BTPA.dtype} {points_BTPA.shape}; expected float32 (B, {shape}), {spec.points} as "
+            "stored; of all 543 points edgelip.runtime.clip.landmarks_from_raw makes them."
+        )
+    require_finite(points_BTPA)
+    return normalised(points_BTPA, spec.point_set, spec.normalise)[:, None]
+
+
+def _frames_input(frames_BTHW: np.ndarray, spec: ClipSpec) -> np.ndarray:
     expected = f"uint8 (B, {spec.frames}, {spec.roi_px}, {spec.roi_px})"
     if spec.pool > 1:
         expected += f" or (B, {spec.frames}, {spec.stored_px}, {spec.stored_px})"

@@ -1,6 +1,6 @@
-"""From mouth frames to words with a bundle and one engine.
+"""From mouth frames or landmarks to words with a bundle and one engine.
 
-Axes: B clips, T frames, H rows, W columns, V words.
+Axes: B clips, T frames, H rows (or points), W columns (or coordinates), V words.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Recogniser:
             num_words=len(bundle.manifest.vocabulary),
             options=options,
         )
-        takes, clip = self.engine.input_axes[1:], (1, spec.frames, spec.input_px, spec.input_px)
-        if any(got not in (None, wanted) for got, wanted in zip(takes, clip)):
+        takes, clip = self.engine.input_axes[1:], spec.input_shape
+        if len(takes) != len(clip) or any(got not in (None, wanted) for got, wanted in zip(takes, clip)):
             self.engine.close()
             raise BundleError(f"{bundle.name}: {self.model.path.name} takes clips {takes}, manifest says {clip}.")
 
@@ -72,9 +72,9 @@ class Recogniser:
         return {**self.engine.settings, "model": f"{self.model.path.name}, {built}"}
 
     def logits(self, frames_BTHW: np.ndarray, batch: int = 16) -> np.ndarray:
-        """Scores float32 (B, V) of uint8 frames, `batch` clips at a time.
+        """Scores float32 (B, V) of uint8 frames or stored landmarks, `batch` clips at a time.
 
-        Raises ClipError if the frames do not fit the contract, BundleError if the model gives no finite scores.
+        Raises ClipError if the clips do not fit the contract, BundleError if the model gives no finite scores.
         """
         num_words = len(self.bundle.manifest.vocabulary)
         scores_BV = np.empty((len(frames_BTHW), num_words), np.float32)

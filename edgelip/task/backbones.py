@@ -7,6 +7,7 @@ from typing import Any
 
 from edgelip.errors import UsageError
 from edgelip.models.catalogue import BACKBONES, FAMILIES
+from edgelip.models.inputs import kind_of
 from edgelip.registry import nearest
 
 
@@ -43,10 +44,11 @@ def backbone_details(name: str) -> dict[str, Any]:
 
 def why_unfit(backbone: str, options: Mapping[str, Any]) -> str | None:
     """Why folders of videos cannot feed a backbone with these options, or None where they can."""
+    kind = kind_of(backbone, options)
+    if kind != "video":
+        return f"reads {'sound' if kind == 'audio' else kind}, not video"
     known = BACKBONES[backbone].options if backbone in BACKBONES else {}
     merged = {**known, **options}
-    if merged.get("modality") == "audio":
-        return "reads sound, not video"
     if merged.get("boundary"):
         return "needs the frames of the word in each clip, which folders of videos do not tell"
     return None

@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgelip.data.clip_files import read_clip
+from edgelip.data.readers.folders import find_clips
+from edgelip.data.stores.stored_frames import StoredFrames
 from edgelip.errors import CheckpointError, ClipError, UsageError
 from edgelip.models.checkpoint import Architecture, checkpoint_from_model, load_checkpoint, save_checkpoint
 from edgelip.models.zoo import build_classifier
@@ -21,10 +24,10 @@ from edgelip.registry import nearest
 from edgelip.runtime.clip import ClipSpec, network_input, require_video
 from edgelip.task.backbones import why_unfit
 from edgelip.task.clips import ClipData
-from edgelip.task.folders import find_clips, read_clip
+from edgelip.words import words_beside, write_words
 
 Output = Literal["labels", "probabilities", "logits"]
-Clips = ClipData | np.ndarray | Tensor | Path | str | Sequence[Path | str]
+Clips = ClipData | np.ndarray | StoredFrames | Tensor | Path | str | Sequence[Path | str]
 OUTPUTS: tuple[Output, ...] = ("labels", "probabilities", "logits")
 _HEAD = "head."
 _PLAIN = ("import", "train")  # entries of a lineage that leave the structure as the backbone has it
@@ -85,8 +88,8 @@ class WordClassifier(nn.Module):
     def predict(self, clips: Clips, *, output: Output = "labels", batch_size: int = 32) -> list[str] | np.ndarray:
         """What is read from each clip: the words, or float32 (B, V) probabilities or logits in the order of `words`.
 
-        clips: uint8 frames (B, T, roi_px, roi_px), one path or several, a folder (all clips in it, sorted by path),
-        or a ClipData with a predict folder (in the order of its `predict_paths`).
+        clips: uint8 frames (B, T, roi_px, roi_px) or those of a store, one path or several, a folder (all clips in it,
+        sorted by path), or a ClipData with a predict folder (in the order of its `predict_paths`).
         The mode of the network stays as it was. Raises UsageError on another output or none to read, ClipError naming
         the clip that cannot be read or does not fit.
         """
@@ -113,8 +116,12 @@ class WordClassifier(nn.Module):
                 module.training = training
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file that holds everything `load` needs, all or nothing."""
+        """Write one safetensors file that holds everything `load` needs, all or nothing.
+
+        The words stand beside it in label order, one a line, for readers of other programs: `lips.words.txt`.
+        """
         save_checkpoint(checkpoint_from_model(self.network, self.architecture()), Path(path))
+        write_words(words_beside(Path(path)), self.words)
 
     @classmethod
     def load(
@@ -165,9 +172,9 @@ class WordClassifier(nn.Module):
         """uint8 frames, `batch_size` clips at a time: files are decoded as they are needed."""
         if not isinstance(batch_size, int) or batch_size < 1:
             raise UsageError(f"batch_size is {batch_size!r}; expected a whole number from 1.")
-        if isinstance(clips, (np.ndarray, Tensor)):
+        if isinstance(clips, (np.ndarray, StoredFrames, Tensor)):
             frames_BTHW = np.asarray(clips.cpu()) if isinstance(clips, Tensor) else clips
-            if frames_BTHW.ndim != 4 or len(frames_BTHW) == 0:
+            if len(frames_BTHW.shape) != 4 or len(frames_BTHW) == 0:
                 frames, side = self.spec.frames, self.spec.roi_px
                 raise ClipError(
                     f"clips are {frames_BTHW.dtype} {frames_BTHW.shape}; expected uint8 (B, {frames}, {side}, {side})."
@@ -177,7 +184,7 @@ class WordClassifier(nn.Module):
             return
         paths = iter(self._paths(clips))
         while batch := list(islice(paths, batch_size)):
-            yield np.stack([read_clip(path, self.spec)[0] for path in batch])
+            yield np.stack([read_clip(path, self.spec) for path in batch])
 
     def _paths(self, clips: ClipData | Path | str | Sequence[Path | str]) -> Sequence[Path]:
         if isinstance(clips, ClipData):
@@ -196,6 +203,8 @@ class WordClassifier(nn.Module):
 def check_spec(model: WordClassifier, clips: ClipData) -> None:
     """Raises UsageError, naming the fields, if the clips are not what the model takes."""
     wanted, got = model.spec.to_json(), clips.spec.to_json()
+    if wanted["kind"] != got["kind"]:
+        wanted = {"kind": wanted["kind"]}
     other = [f"{name} {got[name]!r} (the model takes {wanted[name]!r})" for name in wanted if got[name] != wanted[name]]
     if other:
         raise UsageError(

@@ -8,26 +8,31 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 import numpy as np
 
 from edgelip.cache import Cache, step_key
+from edgelip.data.readers.samples import Split
 from edgelip.errors import UsageError
 from edgelip.files import write_atomic
-from edgelip.models.checkpoint import checkpoint_from_model, load_checkpoint, save_checkpoint, weights_sha256
+from edgelip.linked import Blobs
+from edgelip.models.checkpoint import checkpoint_from_model, weights_sha256
+from edgelip.models.kept import BLOBS, keep_checkpoint, read_kept
 from edgelip.progress import Progress
 from edgelip.task.classifier import Clips, Output, WordClassifier, check_spec
-from edgelip.task.clips import ClipData, Split
+from edgelip.task.clips import ClipData
 from edgelip.train.augment import Augmentation
+from edgelip.train.feature_cache import FeatureCaching, fit_on_features
 from edgelip.train.fit import STATE_FILE, fast_precision, fit
 from edgelip.train.freezing import Freezing
 from edgelip.train.module import Schedule
+from edgelip.words import WORDS_FILE, write_words
 
 Strategy = Literal["freeze", "no_freeze"] | tuple[Literal["freeze_unfreeze"], int]
 FROZEN_PARTS = ("frontend", "trunk")
 _STRATEGIES = "'freeze', 'no_freeze' or ('freeze_unfreeze', EPOCH)"
-_WEIGHTS, _RECORD = "model.safetensors", "record.json"
+_RECORD = "record.json"
 _TEST_BATCH = 64
 
 
@@ -48,6 +53,8 @@ class Trainer:
     killed goes on from its last epoch, a finished one is not repeated. None: a temporary folder, gone afterwards.
     augmentation: how training clips are varied; mirrored and cropped at random if None.
     precision: "auto" takes bf16 where the processor multiplies in it.
+    feature_cache: with the strategy "freeze", run the frozen parts once and train on what they made, kept in the
+    workspace in this precision. feature_views: variants of each clip in it, for an augmentation that varies pixels.
     The same seed, clips and machine give the same weights.
     """
 
@@ -59,12 +66,19 @@ class Trainer:
         workspace: Path | str | None = None,
         augmentation: Augmentation | None = None,
         precision: Literal["auto", "32-true", "bf16-mixed"] = "auto",
+        feature_cache: Literal["fp16", "fp32"] | None = None,
+        feature_views: int = 1,
         progress: Progress | None = None,
     ) -> None:
         if not isinstance(max_epochs, int) or max_epochs < 1:
             raise UsageError(f"max_epochs is {max_epochs!r}; expected a whole number from 1.")
         if precision not in ("auto", "32-true", "bf16-mixed"):
             raise UsageError(f"precision is {precision!r}; expected 'auto', '32-true' or 'bf16-mixed'.")
+        if feature_cache not in (None, "fp16", "fp32"):
+            raise UsageError(f"feature_cache is {feature_cache!r}; expected 'fp16', 'fp32' or None.")
+        if not isinstance(feature_views, int) or feature_views < 1 or (feature_views > 1 and feature_cache is None):
+            raise UsageError(f"feature_views is {feature_views!r}; expected 1, or more with feature_cache.")
+        self.feature_cache, self.feature_views = feature_cache, feature_views
         self.max_epochs, self.seed = max_epochs, seed
         self.workspace = None if workspace is None else Path(workspace)
         self.augmentation = augmentation or Augmentation(flip=True, random_crop=True)
@@ -85,6 +99,10 @@ class Trainer:
         Raises UsageError for another strategy, an epoch that never comes, or clips of another vocabulary or size.
         """
         freezing = _freezing(strategy, self.max_epochs)
+        if self.feature_cache is not None and strategy != "freeze":
+            raise UsageError(
+                f"feature_cache keeps what frozen parts make; the strategy is {strategy!r}. Take 'freeze', or no cache."
+            )
         _check_fit(model, clips)
         train, val = clips.store("train"), clips.store("val")
         schedule = Schedule(
@@ -98,12 +116,14 @@ class Trainer:
         )
         architecture = model.architecture()
         config = {"schedule": asdict(schedule), "freezing": None if freezing is None else asdict(freezing)}
+        if self.feature_cache is not None:
+            config["features"] = {"precision": self.feature_cache, "views": self.feature_views}
         weights = weights_sha256(model.network.state_dict())
         key = step_key(
             "fit",
             {**config, "model": architecture.to_json()},
-            sources=["train", "models", "runtime/clip.py"],
-            inputs=[weights, *(hash_ for store in (train, val) for hash_ in (store.clips_sha256, store.labels_sha256))],
+            sources=["train", "models", "runtime/clip.py", "runtime/landmarks.py"],
+            inputs=[weights, train.sha256, val.sha256],
             packages=("torch", "numpy", "lightning"),
         )
         if freezing is not None and not model.lineage:
@@ -112,24 +132,24 @@ class Trainer:
             steps = Cache(folder)
             if steps.finished(key) is None:
                 with steps.making(key) as work:
-                    result = fit(
-                        model.network,
-                        train=train,
-                        val=val,
-                        spec=model.spec,
-                        schedule=schedule,
-                        workspace=work,
-                        progress=self.progress,
-                        name=f"train {model.backbone}",
-                        freezing=freezing,
-                    )
+                    shared: dict[str, Any] = {
+                        "train": train, "val": val, "spec": model.spec, "schedule": schedule, "workspace": work,
+                        "progress": self.progress, "name": f"train {model.backbone}",
+                    }  # fmt: skip
+                    if self.feature_cache is not None and freezing is not None:
+                        caching = FeatureCaching(steps, self.feature_cache, self.feature_views)
+                        result = fit_on_features(model.network, caching=caching, freezing=freezing, **shared)
+                    else:
+                        result = fit(model.network, freezing=freezing, **shared)
                     entry = {"stage": "train", "config": config, "record": {"val_top1": result.val_top1}}
                     grown = replace(architecture, stages=(*architecture.stages, entry))
-                    save_checkpoint(checkpoint_from_model(result.model, grown), work / _WEIGHTS)
+                    made = checkpoint_from_model(result.model, grown)
+                    keep_checkpoint(made, work, Blobs(folder / BLOBS), by_parts=freezing is not None)
+                    write_words(work / WORDS_FILE, model.words)
                     record = {"val_top1": result.val_top1, "epochs": result.history}
                     write_atomic(work / _RECORD, json.dumps(record, indent=1) + "\n")
                     (work / STATE_FILE).unlink(missing_ok=True)
-            trained = load_checkpoint(folder / key / _WEIGHTS)
+            trained = read_kept(folder / key)
             record = json.loads((folder / key / _RECORD).read_bytes())
         model.network.load_state_dict(dict(trained.tensors))
         model.lineage = trained.architecture.stages

@@ -16,11 +16,13 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from edgelip.data.store import Store
+from edgelip.data.stores.store import Store
 from edgelip.files import writing
 from edgelip.models.checkpoint import OptimiserState
 from edgelip.progress import Progress, Task
 from edgelip.runtime.clip import ClipSpec
+from edgelip.train.batch import refuse_whole_words
+from edgelip.train.feature_store import FeatureStore
 from edgelip.train.feed import loader
 from edgelip.train.freezing import FreezeParts, Freezing
 from edgelip.train.losses import Distillation
@@ -41,8 +43,8 @@ class FitResult:
 def fit(
     model: nn.Module,
     *,
-    train: Store,
-    val: Store,
+    train: Store | FeatureStore,
+    val: Store | FeatureStore,
     spec: ClipSpec,
     schedule: Schedule,
     workspace: Path,
@@ -59,7 +61,10 @@ def fit(
     and ends with the same weights as an unbroken one. Raises MissingError if the state cannot be written.
     freezing: parts that stay as they are, for good or for the first epochs; UsageError if they do not fit the model.
     optimiser: state that AdamW goes on from; none starts it afresh. CheckpointError if it is that of another model.
+    Raises UsageError where clips are to vary in length and their words fill them, or a network takes no lengths.
     """
+    if getattr(schedule.augmentation, "variable_length", False):
+        refuse_whole_words(train.boundaries, spec.frames)
     batches = loader(
         train, batch_size=schedule.batch_size, seed=schedule.seed, clips_per_epoch=schedule.clips_per_epoch
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,11 +38,12 @@ def word_loss(
     return (1 - distillation.weight) * hard + distillation.weight * t * t * soft
 
 
-def mixed_pairs(num_clips: int, alpha: float, generator: torch.Generator) -> tuple[float, Tensor]:
-    """Mixup draw: weight of the first clip, and each clip's partner (Zhang et al., ICLR 2018)."""
-    beta = torch.distributions.Beta(alpha, alpha)
-    seed = int(torch.randint(2**31, (1,), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # Beta takes no generator
-        weight = float(beta.sample())
-    return weight, torch.randperm(num_clips, generator=generator)
+def mixed_word_loss(
+    logits_BV: Tensor, labels_B: Tensor, partner_labels_B: Tensor, shares_B: Tensor, *, label_smoothing: float
+) -> Tensor:
+    """Cross-entropy of mixed clips: share x that of the clip's own word + (1 - share) x that of its partner's."""
+    own_B, partner_B = (
+        functional.cross_entropy(logits_BV, labels, label_smoothing=label_smoothing, reduction="none")
+        for labels in (labels_B, partner_labels_B)
+    )
+    return (shares_B * own_B + (1 - shares_B) * partner_B).mean()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,31 +11,39 @@ from torch import Tensor, nn
 
 from edgelip.errors import CheckpointError
 from edgelip.models.checkpoint import OptimiserState
-from edgelip.models.classifier import inside_word
 from edgelip.models.zero_masks import apply_masks
 from edgelip.runtime.clip import ClipSpec
-from edgelip.train.augment import Augmentation, varied_batch
+from edgelip.train.augment import Augmentation, Variation, training_batch
+from edgelip.train.batch import NetworkBatch, refuse_variable_length
 from edgelip.train.feed import Batch
-from edgelip.train.losses import Distillation, mixed_pairs, word_loss
+from edgelip.train.losses import Distillation, mixed_word_loss, word_loss
+from edgelip.train.mixing import Cut, drawn_mixing, mixed
+from edgelip.train.pixels import Room
+from edgelip.train.rates import RateSchedule, rate_share
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train."""
+    """How long and how fast to train, and on what. Neither mixing nor boundary_weight is for distillation: the teacher
+    says what the varied clip is.
+    """
 
     epochs: int
     clips_per_epoch: int | None = None  # drawn anew each epoch; None takes all
     batch_size: int = 32
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
-    warmup_fraction: float = 0.1
+    rate_schedule: RateSchedule = "warmup_cosine"
+    warmup_fraction: float = 0.1  # of the steps; "epoch_cosine" has none
     label_smoothing: float = 0.0
     mixup_alpha: float = 0.0
-    boundary_weight: float = 0.0  # share of the loss on the word's own frames alone; not while distilling
+    cutmix_alpha: float = 0.0
+    cutmix_cut: Cut = "tube"
+    boundary_weight: float = 0.0  # share of the loss on the word's own frames alone
     seed: int = 0
     precision: str = "32-true"  # as Lightning names it: "32-true" or "bf16-mixed"
     train_norms: bool = True  # False keeps batch-normalisation statistics as they are
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Variation = field(default_factory=Augmentation)
 
 
 class WordTask(pl.LightningModule):
@@ -45,6 +52,7 @@ class WordTask(pl.LightningModule):
     optimiser: state that AdamW goes on from, with its beta1, beta2 and eps; rate and decay are the schedule's.
     A network whose `boundary` is true is told which frames are the word's. Of two mixed clips it is told the first's,
     as in Ma et al. 2022.
+    Raises UsageError where clips are to vary in length and a network cannot be told the length.
     """
 
     def __init__(
@@ -64,6 +72,11 @@ class WordTask(pl.LightningModule):
         self.distillation = distillation
         self._teacher = (teacher,)  # in a tuple: not a sub-module, so neither saved nor trained
         self._optimiser = optimiser
+        self._room, self._mixing_room = Room(), Room()
+        if getattr(schedule.augmentation, "variable_length", False):
+            for network in (model, teacher):
+                if network is not None:
+                    refuse_variable_length(network)
         self._correct = self._seen = 0
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -80,25 +93,38 @@ class WordTask(pl.LightningModule):
         # Dropout draws from the global generator. A seed an epoch would not do: Lightning's loader draws from it too,
         # before the epoch starts in a resumed run and after it in an unbroken one.
         torch.manual_seed(seed + 1)
-        clips, boundaries = varied_batch(frames, boundaries, self.spec, self.schedule.augmentation, draws)
+        schedule = self.schedule
+        seen = training_batch(frames, boundaries, self.spec, schedule.augmentation, draws, room=self._room)
         if self._teacher[0] is not None:
             with torch.no_grad():
-                teacher_logits = _logits(self._teacher[0], clips, boundaries)
-            return self._loss(_logits(self.model, clips, boundaries), labels, teacher_logits)
-        partner, share = None, 1.0
-        if self.schedule.mixup_alpha > 0:
-            share, partner = mixed_pairs(len(clips), self.schedule.mixup_alpha, draws)
-            clips = share * clips + (1 - share) * clips[partner]
+                teacher_logits = seen.logits(self._teacher[0])
+            return self._loss(seen.logits(self.model), labels, teacher_logits)
+        mixing = drawn_mixing(
+            len(labels),
+            seen.clips.shape[2:],
+            draws,
+            mixup_alpha=schedule.mixup_alpha,
+            cutmix_alpha=schedule.cutmix_alpha,
+            cut=schedule.cutmix_cut,
+        )
+        shares, partner_labels = None, labels
+        if mixing is not None:
+            seen, shares = mixed(seen, mixing, room=self._mixing_room)
+            partner_labels = labels[mixing.partner_B.to(labels.device)]
+        return self._mixed_loss(seen, labels, partner_labels, shares)
+
+    def _mixed_loss(self, seen: NetworkBatch, labels: Tensor, partners: Tensor, shares: Tensor | None) -> Tensor:
+        def loss(logits: Tensor) -> Tensor:
+            if shares is None:
+                return self._loss(logits, labels, None)
+            smoothing = self.schedule.label_smoothing
+            return mixed_word_loss(logits, labels, partners, shares, label_smoothing=smoothing)
+
         weight = self.schedule.boundary_weight
         if not weight:
-            return self._mixed_loss(_logits(self.model, clips, boundaries), labels, partner, share)
-        logits, word_logits = self.model.word_logits(clips, boundaries)  # type: ignore[operator]
-        whole = self._mixed_loss(logits, labels, partner, share)
-        return (1 - weight) * whole + weight * self._mixed_loss(word_logits, labels, partner, share)
-
-    def _mixed_loss(self, logits: Tensor, labels: Tensor, partner: Tensor | None, share: float) -> Tensor:
-        loss = self._loss(logits, labels, None)
-        return loss if partner is None else share * loss + (1 - share) * self._loss(logits, labels[partner], None)
+            return loss(seen.logits(self.model))
+        logits, word_logits = seen.word_logits(self.model)
+        return (1 - weight) * loss(logits) + weight * loss(word_logits)
 
     def _loss(self, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None) -> Tensor:
         return word_loss(
@@ -111,8 +137,9 @@ class WordTask(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         frames, labels, boundaries = batch
-        clips, boundaries = varied_batch(frames, boundaries, self.spec, Augmentation(), torch.Generator())
-        self._correct += int((_logits(self.model, clips, boundaries).argmax(dim=1) == labels).sum())
+        as_stored = type(self.schedule.augmentation)()
+        seen = training_batch(frames, boundaries, self.spec, as_stored, torch.Generator(), room=self._room)
+        self._correct += int((seen.logits(self.model).argmax(dim=1) == labels).sum())
         self._seen += len(labels)
 
     def on_validation_epoch_end(self) -> None:
@@ -129,23 +156,18 @@ class WordTask(pl.LightningModule):
         optimiser = torch.optim.AdamW(groups, lr=self.schedule.learning_rate)
         if self._optimiser is not None:
             _go_on_from(self._optimiser, optimiser, self.model)
-        warmup = max(1, round(self.schedule.warmup_fraction * self.num_steps))
 
         def share(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, self.num_steps - warmup))))
+            return rate_share(
+                self.schedule.rate_schedule,
+                step,
+                num_steps=self.num_steps,
+                epochs=self.schedule.epochs,
+                warmup_fraction=self.schedule.warmup_fraction,
+            )
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def _logits(network: nn.Module, clips_B1THW: Tensor, boundaries_B2: Tensor) -> Tensor:
-    """Logits (B, V). boundaries_B2: first and last frame of the word, inclusive, for networks that want them."""
-    if not getattr(network, "boundary", False):
-        return network(clips_B1THW)  # type: ignore[no-any-return]
-    inside_BT1 = inside_word(boundaries_B2, clips_B1THW.shape[2]).to(clips_B1THW.dtype)
-    return network(clips_B1THW, boundaries_BT1=inside_BT1)  # type: ignore[no-any-return]
 
 
 def _go_on_from(state: OptimiserState, optimiser: torch.optim.AdamW, model: nn.Module) -> None:

@@ -118,13 +118,22 @@ def test_clips_of_speakers_widen_the_interval_of_the_drop(tmp_path: Path) -> Non
     [
         ({"labels": np.zeros(5, np.int64)}, r"labels have shape \(5,\); expected \(60,\)"),
         ({"labels": np.zeros(NUM_CLIPS)}, "labels are float64; expected whole numbers"),
-        ({"frames": np.zeros((NUM_CLIPS, 4, 8, 8), np.float32)}, "frames are float32 .* expected uint8"),
+        (
+            {"frames": np.zeros((NUM_CLIPS, 4, 8, 8))},
+            r"frames are float64 .* expected uint8 .* or float32 landmarks \(N > 0",
+        ),
         ({"speakers": np.zeros(3, np.int64)}, r"speakers have shape \(3,\); expected \(60,\)"),
     ],
 )
 def test_clips_that_do_not_fit_together_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ClipError, match=message):
         TestClips.open(_write_clips(tmp_path / "clips.npz", **changes))
+
+
+def test_landmarks_for_a_bundle_that_takes_frames_are_refused(tmp_path: Path) -> None:
+    clips = _write_clips(tmp_path / "clips.npz", frames=np.zeros((NUM_CLIPS, 4, 8, 8), np.float32))
+    with pytest.raises(ClipError, match=r"frames are float32; tiny takes uint8\. Write the test clips again\."):
+        measure_bundles([write_bundle(tmp_path / "tiny")], clips)
 
 
 def test_label_beyond_the_vocabulary_is_refused(tmp_path: Path) -> None:

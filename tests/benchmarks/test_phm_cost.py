@@ -103,6 +103,7 @@ def test_a_finding_is_judged_by_its_median(script: Any) -> None:
     assert [verdict(5.0, ">= 5"), verdict(4.9, ">= 5"), verdict(1.0, None)] == ["pass", "MISS", ""]
 
 
+@pytest.mark.slow
 def test_a_toy_run_writes_its_table_and_fails_the_check_it_misses(
     script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

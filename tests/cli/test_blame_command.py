@@ -155,7 +155,16 @@ def test_bundles_of_other_words_or_clips_are_refused(edgelip: Edgelip, suspects:
         (np.zeros((2, 6, 24, 24), np.uint8), [0, -1], "labels reach from -1 to 0; dense has 6 words."),
         (np.zeros((2, 5, 24, 24), np.uint8), [0, 1], "They are not clips of dense."),
         (np.zeros((2, 6, 32, 32), np.uint8), [0, 1], "expected uint8 (B, 6, 24, 24)."),
-        (np.zeros((2, 6, 24, 24), np.float32), [0, 1], "expected uint8 (N > 0, T, H, W). Write the test clips again."),
+        (
+            np.zeros((2, 6, 24, 24), np.float32),
+            [0, 1],
+            "clips are float32 (1, 6, 24, 24); expected uint8 (B, 6, 24, 24).",
+        ),
+        (
+            np.zeros((2, 6, 24, 24)),
+            [0, 1],
+            "expected uint8 (N > 0, T, H, W) or float32 landmarks (N > 0, T, P, A). Write",
+        ),
         (np.zeros((0, 6, 24, 24), np.uint8), [], "Write the test clips again."),
         (np.zeros((2, 6, 24, 24), np.uint8), [0], "labels have shape (1,); expected (2,)."),
     ],

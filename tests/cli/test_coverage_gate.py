@@ -19,7 +19,7 @@ from edgelip.cli.start import Start
 from edgelip.cli.workshop import Workshop
 from edgelip.compress import toolkit_quantise
 from edgelip.compress.pipeline import apply_stage, stage_from_config, stages_from_configs
-from edgelip.data.store import Store, StoreWriter
+from edgelip.data.stores.store import Store, StoreWriter
 from edgelip.deploy import export
 from edgelip.errors import ClipError, GoalMissed, RecipeError
 from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model

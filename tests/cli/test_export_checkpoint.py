@@ -99,7 +99,7 @@ def test_methods_and_engines_in_words() -> None:
         ("dctcn_boundary", "Use the variant without boundary, or run the checkpoint itself: edgelip predict --boundar"),
         ("eflip_batch", "x attends over the clips of a batch, so a clip's words depend on its batch mates;"),
         ("eflip_batch", "Import it anew: edgelip import FILE --corrected."),
-        ("audio", "x takes audio; a bundle takes clips of frames. Run the checkpoint itself: edgelip predict"),
+        ("audio", "x takes audio; a bundle takes clips of frames or landmarks. Run the checkpoint itself: edgelip"),
     ],
 )
 def test_networks_that_take_more_than_a_clip_are_refused(

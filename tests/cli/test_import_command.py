@@ -11,8 +11,8 @@ from command_line import Edgelip
 from published_files import adam, tiny_dctcn, write
 from safetensors import safe_open
 
-from edgelip.cli.scorers import is_checkpoint
 from edgelip.models.checkpoint import load_checkpoint
+from edgelip.models.checkpoint_files import is_checkpoint
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -28,21 +28,22 @@ def shop(folder: Path, monkeypatch: pytest.MonkeyPatch, *, killed_at: int | None
     recipe.write_text(DEBUG.read_text().partition("[[variant]]")[0] + PRUNED)
     made, names = Workshop(load_recipe(recipe), folder / "out", Progress(quiet=True)), []
 
-    def fit(model: nn.Module, work: Path, *, name: str, epochs: int, **_: Any) -> nn.Module:
+    def fit(model: nn.Module, work: Path, *, name: str, epochs: int = 0, **_: Any) -> nn.Module:
         names.append(f"{name}: {epochs}")
         (work / "training.ckpt").write_text("unfinished")
         if len(names) == killed_at:
             raise KeyboardInterrupt
         return nudge(model)
 
-    monkeypatch.setattr(made, "_fit", fit)
+    monkeypatch.setattr(made.training, "dense", fit)
+    monkeypatch.setattr(made.training, "tuned", fit)
     return made, names
 
 
 def test_a_stage_of_two_tunings_goes_on_after_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, names = shop(tmp_path / "whole", monkeypatch)
     unbroken = whole.checkpoint(whole.variants["pruned"])
-    assert names == ["train dense: 3", "tune prune: 1", "tune prune (2): 2"]
+    assert names == ["train dense: 0", "tune prune: 1", "tune prune (2): 2"]
 
     first, names = shop(tmp_path / "killed", monkeypatch, killed_at=3)
     with pytest.raises(KeyboardInterrupt):

@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from edgelip.data.controls import duration_accuracy_pct, lead_in_spans, majority_accuracy_pct
-from edgelip.data.spans import Span, read_spans, select
+from edgelip.data.readers.samples import Sample, select
+from edgelip.data.readers.spans import read_spans, span_of
 from edgelip.errors import UsageError
 
 GRID = Path(__file__).parents[3] / "shared" / "data" / "grid"
 
 
-def _span(word: str, num_frames: int, first: int = 10, video: str = "a.mp4") -> Span:
-    return Span(word, video, first, first + num_frames - 1, "train")
+def _span(word: str, num_frames: int, first: int = 10, video: str = "a.mp4") -> Sample:
+    last = first + num_frames - 1
+    return Sample(word, Path(video), f"{video}:{first}:{last}", "train", first, last)
 
 
 TRAIN = [_span("a", 2), _span("a", 2), _span("b", 2), _span("b", 5), _span("c", 9), _span("a", 9), _span("b", 9)]
@@ -53,7 +55,8 @@ def test_grid_words_are_not_told_by_duration() -> None:
     assert majority_pct < duration_pct < 20
     silent = lead_in_spans(test, spans)
     assert 0.98 * len(test) < len(silent) <= len(test)
-    onset = {}
+    onset: dict[Path, int] = {}
     for span in spans:
-        onset[span.video] = min(onset.get(span.video, 99), span.first)
-    assert all(span.last < onset[span.video] for span in silent)
+        first, _ = span_of(span)
+        onset[span.path] = min(onset.get(span.path, 99), first)
+    assert all(span_of(span)[1] < onset[span.path] for span in silent)

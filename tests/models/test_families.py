@@ -17,6 +17,7 @@ from edgelip.errors import RecipeError, ShapeError
 from edgelip.models.catalogue import BACKBONES
 from edgelip.models.classifier import inside_word
 from edgelip.models.hypercomplex import PHMLayer, densified
+from edgelip.models.inputs import kind_of
 from edgelip.models.zoo import build_classifier
 
 FRAMES, SIDE, WORDS = 5, 24, 6
@@ -218,7 +219,10 @@ def test_normalisation_sees_the_positions_beyond_the_ends_in_training() -> None:
 def test_every_configuration_of_the_catalogue_builds(name: str) -> None:
     with torch.device("meta"):
         model = build_classifier(name, num_words=500)
-        x = torch.zeros(1, 1, 640 * 29) if name.startswith("audio") else torch.zeros(1, 1, 29, 88, 88)
+        shapes = {"video": (29, 88, 88), "audio": (640 * 29,), "landmarks": (29, 543, 3)}
+        if name == "sign_conv_transformer":
+            shapes["landmarks"] = (29, 118, 2)
+        x = torch.zeros(1, 1, *shapes[kind_of(name, {})])
         more = (torch.zeros(1, 29, 1),) if "boundary" in name else ()
         assert model(x, None, *more).shape == (1, 500)
     assert BACKBONES[name].source

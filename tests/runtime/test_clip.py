@@ -1,4 +1,4 @@
-"""The input contract; what its pixels become is in tests/data/test_prepare.py."""
+"""The input contract; what its pixels become is in tests/data/test_stores_of_spans.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_contract_for_audio_goes_through_json() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "smell"}, r"clip kind is 'smell'; expected 'video' or 'audio'\."),
+        ({"kind": "smell"}, r"clip kind is 'smell'; expected 'video', 'audio' or 'landmarks'\."),
         (
             {"kind": "audio", "fps": 30.0},
             r"clip timing 'window', fps 30\.0 of kind 'audio'; expected 'window' and 25, ",

@@ -13,6 +13,7 @@ def test_backbones_that_read_video_are_listed() -> None:
     assert {"small", "dctcn_dense", "eflip_T"} <= set(names) <= set(BACKBONES)
     assert "audio_dctcn_dense" not in names
     assert "dctcn_boundary" not in names
+    assert "simple_islr" not in names
 
 
 def test_a_family_can_be_chosen() -> None:
@@ -25,6 +26,8 @@ def test_options_decide_what_is_fit() -> None:
     assert why_unfit("dctcn_dense", {}) is None
     assert why_unfit("dctcn_dense", {"boundary": True}) is not None
     assert why_unfit("dctcn_boundary", {"boundary": False}) is None
+    assert why_unfit("sign_conv_transformer", {}) == "reads landmarks, not video"
+    assert why_unfit("dctcn_dense", {"modality": "audio"}) == "reads sound, not video"
 
 
 def test_details_say_what_a_backbone_is() -> None:

@@ -17,6 +17,7 @@ from edgelip.runtime.clip import ClipSpec
 from edgelip.task.classifier import WordClassifier
 from edgelip.task.clips import ClipData
 from edgelip.task.trainer import Trainer
+from edgelip.train.augment import Augmentation
 
 
 class Killed(BaseException):
@@ -178,7 +179,7 @@ def test_settings_and_clips_that_do_not_fit_are_refused(clips: ClipData) -> None
     with pytest.raises(UsageError, match=r"^the clips have roi_px 24 \(the model takes 26\)\. Make the model with"):
         trainer().test(classifier(clip=ClipSpec(frames=6, roi_px=26, crop_px=20)), clips)
     without = ClipData(WORDS, SPEC, 4, {"train": clips.store("train")}, ())
-    with pytest.raises(UsageError, match=r"have no val split, only train\. Give val_folder to from_folders\.$"):
+    with pytest.raises(UsageError, match=r"have no val split, only train\. Add clips of it, or val_folder\.$"):
         trainer().fit(classifier(), without)
 
 
@@ -194,6 +195,33 @@ def test_the_lineage_tells_each_training(clips: ClipData, tmp_path: Path) -> Non
     assert lineage[1]["record"] == {"val_top1": record.val_top1}
     assert lineage[2]["config"]["freezing"] is None
     assert lineage[2]["config"]["schedule"]["epochs"] == 1
+
+
+def test_cached_features_train_to_the_same_weights(clips: ClipData, tmp_path: Path) -> None:
+    plain = {"augmentation": Augmentation(), "precision": "32-true"}
+    pixels, features = classifier(), classifier()
+    record = trainer(2, **plain).finetune(pixels, clips, strategy="freeze")
+    cached = trainer(2, **plain, feature_cache="fp32", workspace=tmp_path).finetune(features, clips, strategy="freeze")
+    there = weights(features)
+    assert max(float((tensor - there[name]).abs().max()) for name, tensor in weights(pixels).items()) < 1e-6
+    assert cached.val_top1 == record.val_top1
+    assert len(list(tmp_path.glob("features-*"))) == 2
+    again = classifier()
+    trainer(3, **plain, workspace=tmp_path).finetune(again, clips, strategy="freeze")  # shares the frozen parts
+    assert {path.stat().st_nlink for path in tmp_path.glob("fit-*/trunk.safetensors")} == {3}
+    assert {path.stat().st_nlink for path in tmp_path.glob("fit-*/head.safetensors")} == {2}
+    assert features.lineage[-1]["config"]["features"] == {"precision": "fp32", "views": 1}
+
+
+def test_a_feature_cache_that_cannot_be_is_refused(clips: ClipData) -> None:
+    with pytest.raises(UsageError, match=r"^feature_cache is 'fp8'; expected 'fp16', 'fp32' or None\.$"):
+        trainer(feature_cache="fp8")
+    with pytest.raises(UsageError, match=r"^feature_views is 2; expected 1, or more with feature_cache\.$"):
+        trainer(feature_views=2)
+    with pytest.raises(UsageError, match=r"^feature_cache keeps what frozen parts make; the strategy is 'no_freeze'\."):
+        trainer(feature_cache="fp16").fit(classifier(), clips)
+    with pytest.raises(UsageError, match=r"^flip, random_crop vary pixels and cached features have none\. Turn them "):
+        trainer(feature_cache="fp16").finetune(classifier(), clips, strategy="freeze")
 
 
 def test_freezing_fresh_weights_is_told(clips: ClipData) -> None:

@@ -13,7 +13,7 @@ import torch
 from tiny_models import WORDS, classifier
 from torch import nn
 
-from edgelip.data.store import Store, StoreWriter
+from edgelip.data.stores.store import Store, StoreWriter
 from edgelip.progress import Progress, Task
 from edgelip.runtime.clip import ClipSpec
 from edgelip.train.augment import Augmentation

@@ -11,7 +11,7 @@ import torch
 from tiny_models import WORDS, classifier
 from torch import Tensor
 
-from edgelip.data.store import Store, StoreWriter
+from edgelip.data.stores.store import Store, StoreWriter
 from edgelip.errors import UsageError
 from edgelip.progress import Progress, Task
 from edgelip.runtime.clip import ClipSpec

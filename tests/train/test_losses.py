@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from edgelip.train.losses import Distillation, mixed_pairs, word_loss
+from edgelip.train.losses import Distillation, mixed_word_loss, word_loss
 
 
 def arrays(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,17 +47,15 @@ def test_a_teacher_who_agrees_costs_nothing() -> None:
     assert float(loss) == pytest.approx(0, abs=1e-12)
 
 
-def test_mixing_draws_beta_weights_and_partners_from_the_generator() -> None:
-    draws = [mixed_pairs(6, 0.4, torch.Generator().manual_seed(seed)) for seed in range(600)]
-    weights = np.array([weight for weight, _ in draws])
-    assert weights.min() >= 0
-    assert weights.max() <= 1
-    assert weights.mean() == pytest.approx(0.5, abs=0.05)
-    assert weights.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), rel=0.1)  # variance of Beta(a, a)
-    assert all(sorted(partner.tolist()) == list(range(6)) for _, partner in draws)
-    torch.manual_seed(5)
-    weight, partner = mixed_pairs(6, 0.4, torch.Generator().manual_seed(3))
-    assert (weight, partner.tolist()) == (draws[3][0], draws[3][1].tolist())
-    after = torch.rand(1)
-    torch.manual_seed(5)
-    assert torch.equal(torch.rand(1), after)
+@given(seed=st.integers(0, 99), smoothing=st.floats(0, 0.5))
+def test_the_loss_of_mixed_clips_is_cross_entropy_with_mixed_labels(seed: int, smoothing: float) -> None:
+    logits, labels, _ = arrays(seed)
+    rng = np.random.default_rng(seed)
+    partners, shares = rng.integers(0, 5, 4), rng.random(4)
+    target = np.full((4, 5), smoothing / 5)
+    target[np.arange(4), labels] += (1 - smoothing) * shares
+    target[np.arange(4), partners] += (1 - smoothing) * (1 - shares)
+    np.testing.assert_allclose(target.sum(axis=1), 1)
+    expected = -(target * log_softmax(logits, axis=1)).sum(axis=1).mean()
+    given = [torch.from_numpy(array) for array in (logits, labels, partners, shares)]
+    assert float(mixed_word_loss(*given, label_smoothing=smoothing)) == pytest.approx(expected, rel=1e-9)

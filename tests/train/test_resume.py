@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgelip.data.store import Store, StoreWriter
+from edgelip.data.stores.store import Store, StoreWriter
 from edgelip.errors import CheckpointError
 from edgelip.models.checkpoint import OptimiserState
 from edgelip.models.zoo import build_classifier
 from edgelip.progress import Progress, Task
 from edgelip.runtime.clip import ClipSpec, network_input
-from edgelip.train.augment import Augmentation, network_batch, varied_batch
+from edgelip.train.augment import Augmentation, training_batch
 from edgelip.train.feed import loader
 from edgelip.train.fit import FitResult, fit
 from edgelip.train.module import Schedule, WordTask
@@ -86,7 +86,7 @@ def adamw(model: nn.Module, *, rate: float, decay: float, settings: dict[str, fl
 
 def one_step(model: nn.Module, optimiser: torch.optim.AdamW, frames: Tensor, labels: Tensor) -> None:
     optimiser.zero_grad()
-    clips = network_batch(frames, SPEC, Augmentation(), torch.Generator())
+    clips = torch.from_numpy(network_input(frames.numpy(), SPEC))
     nn.functional.cross_entropy(model.train()(clips), labels).backward()
     nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimiser.step()
@@ -285,7 +285,8 @@ def test_a_published_boundary_network_trains(
 def test_boundaries_move_with_the_clip() -> None:
     frames = FRAMES[:1].repeat(40, 1, 1, 1)
     boundaries = torch.tensor([[1, 3], [4, 5]]).repeat(20, 1)
-    clips, moved = varied_batch(frames, boundaries, SPEC, Augmentation(shift_frames=3), torch.Generator())
+    got = training_batch(frames, boundaries, SPEC, Augmentation(shift_frames=3), torch.Generator())
+    clips, moved = got.clips, got.boundaries_B2
     plain = torch.from_numpy(network_input(FRAMES[:1].numpy(), SPEC))[0, 0]
     offsets = set()
     for clip, (first, last), (new_first, new_last) in zip(

@@ -5,19 +5,21 @@ Axes: B clip, T frame, H row, W column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from edgelip.data.readers.samples import SPLITS, Split
 from edgelip.data.synthetic.articulation import PARAMETERS, boundaries, speak, tracks, viseme_labels
+from edgelip.data.synthetic.casting import performers
 from edgelip.data.synthetic.geometry import SIDE_PX, lay_out
 from edgelip.data.synthetic.hashing import Draws, combine
 from edgelip.data.synthetic.render import NOISE_ENTRIES, paint
+from edgelip.data.synthetic.side_by_side import side_by_side
 from edgelip.data.synthetic.speakers import Spreads, draw_conditions, draw_speakers
 from edgelip.data.synthetic.words import TARGETS, Lexicon, lexicon, pronunciations, word_indices
 from edgelip.runtime.errors import UsageError
@@ -25,11 +27,9 @@ from edgelip.runtime.errors import UsageError
 GENERATOR_VERSIONS = (1,)
 """Versions that a recipe may pin. A version's clips never change; a change of looks or difficulty is a new version."""
 
-Split = Literal["train", "val", "test"]
-_SPLITS: tuple[str, ...] = get_args(Split)
 _CHUNK = 32  # clips whose curves are made at once
 _GPU_CHUNK = 256
-_SPEAKER_KEY, _CLIP_KEY, _ORDER_KEY = 1, 2, 3
+_SPEAKER_KEY, _CLIP_KEY = 1, 2
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def render_clips(
     `mouth="hidden"` leaves the mouth out (same speaker, camera and noise), for the background-only control. `spreads`
     replaces the tuned variation, before severity scales it. Raises UsageError for an unknown split or a negative index.
     """
-    if split not in _SPLITS:
-        raise UsageError(f"split is {split!r}; expected one of {', '.join(_SPLITS)}. Name one of them.")
+    if split not in SPLITS:
+        raise UsageError(f"split is {split!r}; expected one of {', '.join(SPLITS)}. Name one of them.")
     if mouth not in ("speaking", "hidden"):
         raise UsageError(f"mouth is {mouth!r}; expected 'speaking' or 'hidden'. Name one of them.")
     indices_B = torch.as_tensor(indices, dtype=torch.int64, device=device).reshape(-1)
@@ -124,25 +124,11 @@ def render_clips(
     chunk = max(1, min(_CHUNK, -(-num_clips // num_threads))) if on_cpu else _GPU_CHUNK
     chunks = [slice(start, min(start + chunk, num_clips)) for start in range(0, num_clips, chunk)]
     if on_cpu:
-        _in_threads(render, chunks, num_threads)
+        side_by_side(render, chunks, num_threads)
     else:
         for rows in chunks:
             render(rows)
     return batch
-
-
-def _in_threads(render: Callable[[slice], None], chunks: list[slice], num_threads: int) -> None:
-    """Render chunks side by side, each on one thread.
-
-    Chunks are the better grain: threads that share operations of this size wait for each other, on a busy machine 100
-    times longer than they work.
-    """
-    try:
-        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(render, chunks):
-                pass
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 @cache
@@ -161,7 +147,7 @@ def _render_chunk(
 ) -> None:
     """Fill `rows` of the batch under construction."""
     device = indices_B.device
-    split_key = _SPLITS.index(split)
+    split_key = SPLITS.index(split)
     labels_B = indices_B % len(spec.words)
     numbers_B = _speaker_numbers(spec, split, indices_B)
     root_B = torch.full_like(indices_B, spec.seed)
@@ -174,17 +160,18 @@ def _render_chunk(
     tracks_BPT = tracks(utterance, clip_draws, speakers, spreads, spec.frames)
     layout = lay_out(tracks_BPT, speakers, conditions, visible=visible)
     paint(layout, conditions, batch.frames_BTHW[rows])
-    earlier = sum(spec.speakers(other) for other in get_args(Split)[:split_key])
+    earlier = sum(spec.speakers(other) for other in SPLITS[:split_key])
     batch.speakers_B[rows] = numbers_B + earlier
     batch.boundary_B2[rows] = boundaries(utterance, spec.frames)
     batch.visemes_BT[rows] = viseme_labels(utterance, spec.frames)
 
 
 def _speaker_numbers(spec: SyntheticSpec, split: Split, indices_B: Tensor) -> Tensor:
-    """Speaker of each clip within its split: every word meets every speaker equally often."""
-    num_words, num_speakers = len(spec.words), spec.speakers(split)
-    repetition_B, labels_B = indices_B // num_words, indices_B % num_words
-    place_B = (repetition_B + labels_B * num_speakers // num_words) % num_speakers
-    key = torch.tensor([spec.seed], device=indices_B.device)
-    scores_S = combine(key, _ORDER_KEY, _SPLITS.index(split), torch.arange(num_speakers, device=indices_B.device))
-    return torch.argsort(scores_S, stable=True)[place_B]
+    """Speaker of each clip within its split."""
+    return performers(
+        indices_B,
+        num_words=len(spec.words),
+        num_performers=spec.speakers(split),
+        seed=spec.seed,
+        split_key=SPLITS.index(split),
+    )

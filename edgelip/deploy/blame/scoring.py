@@ -25,7 +25,7 @@ from edgelip.runtime.clip import ClipSpec, network_input
 from edgelip.runtime.engines.engine import Engine, open_engine
 
 ENGINE = "ort"
-SOURCES = ("deploy/blame", "runtime/clip.py", "runtime/engines")
+SOURCES = ("deploy/blame", "runtime/clip.py", "runtime/landmarks.py", "runtime/engines")
 PACKAGES = ("onnxruntime", "onnx", "numpy")
 _PART, _BATCH = 64, 16  # clips kept together, and run together
 _KEPT, _VALUE = "kept.npy", "value.json"
@@ -62,7 +62,7 @@ class Clips:
     spec: ClipSpec
 
     def frames(self, chosen: Sequence[int]) -> np.ndarray:
-        """uint8 (B, T, H, W) of some clips (at least one), in the order of their numbers."""
+        """Some stored clips (at least one), (B, T, H, W) or (B, T, P, A), in the order of their numbers."""
         found = []
         with open_array(self.path, ["frames"]) as stream:
             start = 0

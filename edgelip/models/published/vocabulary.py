@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgelip.errors import UsageError
 from edgelip.models.published.recognise import Published
-
-_MAX_BYTES = 8 << 20
-_MAX_WORD = 200
-_EFLIP_SEED = 42
+from edgelip.words import eflip_order
 
 
 @dataclass(frozen=True)
@@ -21,36 +16,6 @@ class Vocabulary:
 
     words: tuple[str, ...]
     origin: str
-
-
-def read_words(path: Path) -> tuple[str, ...]:
-    """One word a line, in label order. Raises UsageError on a repeated, empty or overlong word, or bytes of no text."""
-    if not path.is_file():
-        raise UsageError(f"There is no word list {path}; expected a UTF-8 text file with one word a line.")
-    if path.stat().st_size > _MAX_BYTES:
-        raise UsageError(f"{path} has {path.stat().st_size} bytes; a word list has at most {_MAX_BYTES}.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no UTF-8 text ({error.reason}); expected one word a line.") from error
-    words = [line.strip() for line in text.rstrip().split("\n")]
-    first_at: dict[str, int] = {}
-    for number, word in enumerate(words, start=1):
-        if not word or len(word) > _MAX_WORD or not word.isprintable():
-            raise UsageError(
-                f"{path} line {number} is {word[:40]!r}; expected one word of 1 to {_MAX_WORD} characters."
-            )
-        if word in first_at:
-            raise UsageError(f"{path} names {word!r} in lines {first_at[word]} and {number}; expected distinct words.")
-        first_at[word] = number
-    return tuple(words)
-
-
-def eflip_order(words: Iterable[str]) -> tuple[str, ...]:
-    """The label order of EfLipReading: sorted, then shuffled with a fixed seed."""
-    ordered = sorted(words)
-    random.Random(_EFLIP_SEED).shuffle(ordered)
-    return tuple(ordered)
 
 
 def vocabulary(

@@ -87,7 +87,8 @@ def _usage(program: str) -> str:
     return (
         f"usage: {program} check|predict|build|bench|doctor [OPTIONS]\n\n"
         "  check            is the bundle whole, and does it compute here what it should?\n"
-        "  predict CLIPS    words of clips: .npz (array 'frames') or .npy, uint8 (B, T, H, W)\n"
+        "  predict CLIPS    words of clips: .npz (array 'frames') or .npy, uint8 (B, T, H, W);\n"
+        "                   of a sign all its landmarks, float (T, 543, 3)\n"
         "  build, bench     make what an engine runs on this device; latency and memory\n"
         "  doctor           what this machine has and lacks\n\n"
         f"The bundle is the pack's own. `{program} VERB --help` lists the options."

@@ -123,12 +123,12 @@ def _check_external(model: OnnxFile, files: Mapping[str, int]) -> None:
 
 def _check_ends(model: OnnxFile, clip: ClipSpec, num_words: int) -> Optional[int]:
     """The batch of the one input and the one output; None where it is free."""
-    if clip.kind != "video":
-        raise ValueError(f"belongs to a manifest whose clips are {clip.kind}; expected video")
+    if clip.kind == "audio":
+        raise ValueError(f"belongs to a manifest whose clips are {clip.kind}; expected video or landmarks")
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         counts = f"{len(model.inputs)} inputs and {len(model.outputs)} outputs"
         raise ValueError(f"has {counts}; expected one of each (initialisers are no inputs)")
-    wanted = {"takes": (1, clip.frames, clip.input_px, clip.input_px), "gives": (num_words,)}
+    wanted = {"takes": clip.input_shape, "gives": (num_words,)}
     batches = []
     for does, value in (("takes", model.inputs[0]), ("gives", model.outputs[0])):
         if value.elem_type != FLOAT or value.axes[1:] != wanted[does] or not value.axes:

@@ -242,6 +242,7 @@ OPERATORS: Dict[str, Operator] = {
     "Softmax": Operator(_softmax, (1, 1), {"axis": int}),
     "Split": Operator(split_result, (1, 2), {"axis": int, "num_outputs": int}, _MANY),
     "Squeeze": Operator(squeeze_result, (1, 2), {}),
+    "Sub": Operator(_arithmetic, (2, 2), {}),
     "Transpose": Operator(transpose_result, (1, 1), {"perm": tuple}),
     "Unsqueeze": Operator(unsqueeze_result, (2, 2), {}),
 }

@@ -100,6 +100,7 @@ def test_a_pool_that_rounds_up_is_refused_because_engines_disagree_on_its_last_w
 def test_broadcasting(first: tuple[int, ...], second: tuple[int, ...]) -> None:
     for shape in (second, first, tuple(1 for _ in first), first[-1:]):
         agree("Mul", [real(first), real(shape)])
+        agree("Sub", [real(first), real(shape)])
     if len(first) > 1 and len(second) > 1:
         agree("MatMul", [real(first), real((*second[:-2], first[-1], second[-1]))])
 

@@ -1,0 +1,1 @@
+"""Isolated signs as landmarks: readers of GISLR's files, and what makes stored clips of them."""
