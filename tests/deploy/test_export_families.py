@@ -55,7 +55,7 @@ def test_every_file_computes_what_the_network_computes(name: str) -> None:
     assert stored < dense + sum(13 + layer.out_channels for layer in factors) + 0.05 * dense
 
 
-@pytest.mark.parametrize("name", ["dctcn_phm2_f", "eflip_token"])
+@pytest.mark.parametrize("name", [pytest.param("dctcn_phm2_f", marks=pytest.mark.slow), "eflip_token"])
 def test_quantised_families_are_files_for_every_engine(name: str) -> None:
     family, tiny = FAMILIES[name]
     stage = stage_from_config({"stage": "qat"})
