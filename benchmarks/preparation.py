@@ -1,7 +1,7 @@
 """Preparation of a data set: killed at half and gone on with, by one worker and two, on a Ray cluster; and the store.
 
     python benchmarks/preparation.py --check      # some minutes on two quiet cores; exit 3 if a store differs
-    python benchmarks/preparation.py --clips 300 --rounds 1 --out /tmp/toy
+    python benchmarks/preparation.py --clips 300 --rounds 1 --out runs/toy
 
 Procedural clips are encoded to H.264 of 96 x 96 px in a tree as LRW's; every preparation is `edgelip data prepare` in a
 process of its own, start to end, the workers' start included. One is killed (SIGKILL, workers too) when half of its

@@ -16,7 +16,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError, model_validator
 
 from edgelip.errors import RecipeError
-from edgelip.recipe import Recipe, Strict, VariantSection, explain, load_recipe
+from edgelip.recipe import Recipe, load_recipe
+from edgelip.recipe_sections import Strict, VariantSection, explain
 from edgelip.registry import nearest
 
 

@@ -14,6 +14,7 @@ SHARED = {
     "errors",
     "registry",
     "recipe",
+    "recipe_sections",
     "files",
     "progress",
     "cache",
@@ -37,7 +38,8 @@ ALLOWED: dict[str, set[str]] = {
 SHARED_ALLOWED = {
     "errors": set(),
     "registry": {"errors"},
-    "recipe": {"errors", "registry"},
+    "recipe": {"errors", "recipe_sections"},
+    "recipe_sections": {"registry"},
     "files": set(),
     "progress": set(),
     "cache": {"files"},

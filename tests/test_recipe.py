@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelip.errors import RecipeError
-from edgelip.recipe import SpanData, SyntheticData, load_recipe
+from edgelip.recipe import load_recipe
+from edgelip.recipe_sections import SpanData, SyntheticData
 
 DEBUG = Path(__file__).parent / "recipes/debug.toml"
 REPOSITORY = Path(__file__).parent.parent

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
+from written_videos import write_video
 
 from edgelip.runtime.clip import ClipSpec
 
@@ -28,28 +28,13 @@ def write_npz(path: Path, frames_THW: np.ndarray, *, name: str = "frames") -> Pa
     return path
 
 
-def write_mp4(path: Path, frames_THW: np.ndarray, *, fps: int = 25) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=fps, options={"qscale": "1"})
-        stream.height, stream.width = frames_THW.shape[1:]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.bit_rate = 4_000_000
-        for gray_HW in frames_THW:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(gray_HW, format="gray")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
-
-
 def write_split(folder: Path, num_clips: int, *, start: int = 0) -> Path:
     """`num_clips` of each word, the first as mp4, the rest as npz."""
     for word in WORDS:
         for number in range(start, start + num_clips):
             stem = folder / word / f"{number:03}"
             if number == start:
-                write_mp4(stem.with_suffix(".mp4"), frames(word, number))
+                write_video(stem.with_suffix(".mp4"), frames(word, number))
             else:
                 write_npz(stem.with_suffix(".npz"), frames(word, number))
     return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +22,31 @@ def numbers_of(frames_THW: np.ndarray, num_frames: int) -> np.ndarray:
     """Which of the numbered frames each one is."""
     greys = numbered_frames(num_frames, 1, 1)[:, 0, 0].astype(float)
     return np.abs(frames_THW.mean(axis=(1, 2))[:, None] - greys).argmin(axis=1)
+
+
+def write_video(
+    path: Path,
+    frames_THW: np.ndarray,
+    *,
+    fps: int = 25,
+    codec: str = "mpeg4",
+    encoder: Mapping[str, str] | None = None,
+    container: Mapping[str, str] | None = None,
+) -> Path:
+    """A gray video at a fixed rate, by default nearly without loss. encoder, container: their options."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=dict(container or {})) as file:
+        stream = file.add_stream(codec, rate=fps, options=dict(encoder or {"qscale": "1"}))
+        stream.height, stream.width = frames_THW.shape[1:]
+        stream.pix_fmt = "yuv420p"
+        if encoder is None:
+            stream.codec_context.bit_rate = 4_000_000
+        for gray_HW in frames_THW:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(gray_HW, format="gray")):
+                file.mux(packet)
+        for packet in stream.encode():
+            file.mux(packet)
+    return path
 
 
 def write_timed(

@@ -19,7 +19,8 @@ from edgelip.data.synthetic import stored_mouths, stored_signs
 from edgelip.data.synthetic.signing import words_of
 from edgelip.errors import RecipeError
 from edgelip.progress import Progress
-from edgelip.recipe import PreparedData, Recipe, SigningData, SpanData, SyntheticData
+from edgelip.recipe import Recipe
+from edgelip.recipe_sections import PreparedData, SigningData, SpanData, SyntheticData
 from edgelip.runtime.clip import ClipSpec
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgelip.bench.isolate import run_runtime
 from edgelip.cache import step_key
 from edgelip.errors import RecipeError
-from edgelip.recipe import BuildSection
+from edgelip.recipe_sections import BuildSection
 from edgelip.runtime.artefact import ENGINES_FOLDER
 from edgelip.runtime.engines.engine import builds, check_options, engine_class
 

@@ -81,7 +81,7 @@ def check_clips(spec: ClipSpec) -> np.ndarray:
         from edgelip.data.synthetic.signing import SigningSpec
         from edgelip.data.synthetic.stored_signs import made_signs
 
-        return made_signs(SigningSpec(), "val", range(0, 16, 4), spec).clips_BTPA
+        return made_signs(SigningSpec(), "val", range(0, 16, 4), spec).clips
 
     from edgelip.data.synthetic.clips import SyntheticSpec, render_clips
 

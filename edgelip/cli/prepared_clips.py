@@ -11,7 +11,7 @@ import numpy as np
 from edgelip.data.readers.samples import SPLITS, Split
 from edgelip.data.stores.store import Store
 from edgelip.errors import ClipError, RecipeError
-from edgelip.recipe import PreparedData
+from edgelip.recipe_sections import PreparedData
 from edgelip.runtime.clip import ClipSpec
 
 # What a stored clip depends on; the other fields of a contract say what is done with it afterwards.

@@ -10,7 +10,8 @@ from edgelip.cli.data_inspect import sample_frames, write_sheet
 from edgelip.cli.source_options import SourceOptions
 from edgelip.errors import UsageError
 from edgelip.progress import Progress
-from edgelip.recipe import SigningData, SpanData, SyntheticData, load_recipe
+from edgelip.recipe import load_recipe
+from edgelip.recipe_sections import SigningData, SpanData, SyntheticData
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,9 +88,7 @@ def _of_recipe(
         spec = recipe.clip.spec()
         signs = made_signs(signing_spec(recipe.data), split, range(num_clips), spec)
         every = max(1, spec.frames // 10)
-        return drawn_points(signs.clips_BTPA[:, ::every], spec.point_set), [
-            source.words[label] for label in signs.labels_B
-        ]
+        return drawn_points(signs.clips[:, ::every], spec.point_set), [source.words[label] for label in signs.labels_B]
     if isinstance(recipe.data, SpanData):
         spans = source.spans[split]
         chosen = [spans[number] for number in spread(len(spans), num_clips)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgelip.recipe import TrainSection
+from edgelip.recipe_sections import TrainSection
 from edgelip.train.augment import Augmentation, Variation
 from edgelip.train.fit import fast_precision
 from edgelip.train.landmark_augment import LandmarkAugmentation

@@ -19,7 +19,8 @@ from edgelip.errors import RecipeError, StageError
 from edgelip.models.audio import AudioNetwork
 from edgelip.models.checkpoint import Checkpoint, load_checkpoint
 from edgelip.models.inputs import options_for
-from edgelip.recipe import ModelSection, Recipe
+from edgelip.recipe import Recipe
+from edgelip.recipe_sections import ModelSection
 from edgelip.runtime.clip import ClipSpec
 
 # Of the clip contract, what a network depends on; how a clip was cut may change.

@@ -16,7 +16,7 @@ from edgelip.errors import RecipeError, UsageError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint import OptimiserState
 from edgelip.progress import Progress
-from edgelip.recipe import TrainSection
+from edgelip.recipe_sections import TrainSection
 
 
 class Training:

@@ -16,7 +16,7 @@ from edgelip.compress.stage import Record, Stage, StageConfig, Tools
 from edgelip.errors import StageError
 from edgelip.models.hypercomplex import PHMLayer
 from edgelip.models.kronecker import energy_kept
-from edgelip.recipe import Strict
+from edgelip.recipe_sections import Strict
 
 
 class Group(Strict):

@@ -15,7 +15,7 @@ from edgelip.compress.stage import LabelledClips, Stage, Tools
 from edgelip.errors import CheckpointError, StageError, UsageError
 from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model
 from edgelip.models.zoo import Network, build_classifier
-from edgelip.recipe import explain
+from edgelip.recipe_sections import explain
 from edgelip.registry import lookup
 
 

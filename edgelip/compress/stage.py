@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from pydantic import Field
 from torch import Tensor, nn
 
-from edgelip.recipe import Strict
+from edgelip.recipe_sections import Strict
 
 Phase = Literal["structure", "weights", "numerics"]
 PHASES: tuple[Phase, ...] = ("structure", "weights", "numerics")

@@ -27,7 +27,7 @@ from edgelip.compress.stage import Record
 from edgelip.compress.stored_layer import StoredLayer
 from edgelip.errors import StageError
 from edgelip.models.hypercomplex import CONVOLUTIONS, PHMLayer
-from edgelip.recipe import Strict, explain
+from edgelip.recipe_sections import Strict, explain
 from edgelip.registry import require
 
 HOOKS = "__nncf_hooks"  # the submodule that NNCF adds to a model

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from edgelip.deploy.forms import forms_of
 from edgelip.errors import RecipeError, UsageError
-from edgelip.recipe import Strict, explain
+from edgelip.recipe_sections import Strict, explain
 from edgelip.registry import nearest
 from edgelip.runtime.engines.engine import ENGINES
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from edgelip.errors import CheckpointError, ClipError
 from edgelip.files import write_atomic
 from edgelip.models.checkpoint_files import PARTS_FILE, checkpoint_file
-from edgelip.recipe import Strict, explain
+from edgelip.recipe_sections import Strict, explain
 from edgelip.runtime.clip import ClipSpec
 
 WEIGHTS_SCHEMA, OPTIMISER_SCHEMA = 1, 2

@@ -29,7 +29,7 @@ from edgelip.models.checkpoint import (
     newer,
 )
 from edgelip.models.checkpoint_files import PARTS_FILE
-from edgelip.recipe import Strict, explain
+from edgelip.recipe_sections import Strict, explain
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OTHER = "other"

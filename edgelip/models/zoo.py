@@ -20,7 +20,7 @@ from edgelip.models.residual import ResidualTrunk
 from edgelip.models.shufflenet import PUBLISHED_WIDTHS
 from edgelip.models.tcn import TemporalNet
 from edgelip.models.transformer import AttentionMode
-from edgelip.recipe import Strict, explain
+from edgelip.recipe_sections import Strict, explain
 from edgelip.registry import lookup
 
 Network: TypeAlias = ClipNetwork | AudioNetwork

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from edgelip.errors import ClipError, MissingError
 from edgelip.files import write_atomic
 from edgelip.linked import sha256_of
-from edgelip.recipe import Strict
+from edgelip.recipe_sections import Strict
 
 Precision = Literal["fp16", "fp32"]
 DTYPES: dict[Precision, type[np.floating[Any]]] = {"fp16": np.float16, "fp32": np.float32}

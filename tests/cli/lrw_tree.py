@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
+from written_videos import write_video
 
 WORDS = ("ABOUT", "BENEFIT", "CHANCE", "DURING", "EVERY")
 SIDE_PX = 32
 FRAMES = 29
+H264: dict[str, Any] = {"codec": "libx264", "encoder": {"preset": "ultrafast", "crf": "18"}}  # as LRW's
 _ANNOTATION = "Disk reference: 5\nChannel: BBC One HD\nProgram start: 1\nClip start: 2\nDuration: {:.2f} seconds\n"
 
 
@@ -21,23 +23,9 @@ def write_lrw_tree(root: Path, *, train_clips: int = 4, other_clips: int = 2) ->
             folder.mkdir(parents=True)
             for number in range(1, num_clips + 1):
                 stem = folder / f"{word}_{number:05d}"
-                write_mp4(stem.with_suffix(".mp4"), _bar(label, number))
+                write_video(stem.with_suffix(".mp4"), _bar(label, number), **H264)
                 stem.with_suffix(".txt").write_text(_ANNOTATION.format(0.2 + 0.1 * label))
     return root
-
-
-def write_mp4(path: Path, frames_THW: np.ndarray, *, fps: int = 25) -> Path:
-    """H.264 as LRW's, of any even size."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "18"})
-        stream.height, stream.width = frames_THW.shape[1:]
-        stream.pix_fmt = "yuv420p"
-        for gray_HW in frames_THW:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(gray_HW, format="gray")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
 
 
 def _bar(label: int, number: int) -> np.ndarray:

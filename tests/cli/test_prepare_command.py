@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 from command_line import Edgelip
-from lrw_tree import SIDE_PX, WORDS, write_lrw_tree, write_mp4
+from lrw_tree import H264, SIDE_PX, WORDS, write_lrw_tree
+from written_videos import write_video
 
 from edgelip.compress.pipeline import model_from_checkpoint
 from edgelip.data import preparation
@@ -133,7 +134,7 @@ def test_what_cannot_be_used_is_counted_listed_and_left_out(tree: Path, tmp_path
     (about / "ABOUT_00001.mp4").write_bytes(b"")
     (about / "ABOUT_00002.mp4").write_bytes((about / "ABOUT_00003.mp4").read_bytes()[:700])
     (about / "ABOUT_00003.txt").write_text("nothing")
-    write_mp4(about / "ABOUT_00004.mp4", np.zeros((29, 40, 40), np.uint8))
+    write_video(about / "ABOUT_00004.mp4", np.zeros((29, 40, 40), np.uint8), **H264)
     out = tmp_path / "prepared"
     done = edgelip("data", "prepare", tree, "--out", out, *CLIPS, "--mouth", "none", "--jobs", 1)
     assert done.code == 0, done.line
@@ -167,7 +168,7 @@ def test_a_data_set_without_splits_is_prepared_and_told_what_training_needs(
 
 
 def test_a_picture_among_videos_is_counted(tree: Path, tmp_path: Path, edgelip: Edgelip) -> None:
-    one = write_mp4(tree / "ABOUT" / "train" / "ABOUT_00001.mp4", np.zeros((1, SIDE_PX, SIDE_PX), np.uint8))
+    one = write_video(tree / "ABOUT" / "train" / "ABOUT_00001.mp4", np.zeros((1, SIDE_PX, SIDE_PX), np.uint8), **H264)
     message = f"{one} has 1 frame; expected 2 or more, since words are read from movement. Give the whole video."
     done = edgelip("data", "prepare", tree, "--out", tmp_path / "p", *CLIPS, "--jobs", 1)
     assert any(line.split()[:3] == ["unusable,", "too", "short"] for line in done.out.splitlines()), done.out
@@ -258,7 +259,7 @@ def test_a_folder_inside_the_data_set_or_of_other_words_is_refused(
 
 
 def test_files_of_two_sizes_need_a_word_on_who_finds_the_mouth(tree: Path, tmp_path: Path, edgelip: Edgelip) -> None:
-    write_mp4(tree / "ABOUT" / "test" / "ABOUT_00001.mp4", np.zeros((29, 40, 40), np.uint8))
+    write_video(tree / "ABOUT" / "test" / "ABOUT_00001.mp4", np.zeros((29, 40, 40), np.uint8), **H264)
     done = edgelip("data", "prepare", tree, "--out", tmp_path / "p", *CLIPS)
     assert (done.code, done.line) == (
         2,

@@ -14,7 +14,8 @@ from edgelip.data.readers.samples import SPLITS
 from edgelip.data.stores.store import StoreWriter
 from edgelip.errors import ClipError, RecipeError
 from edgelip.progress import Progress
-from edgelip.recipe import PreparedData, load_recipe
+from edgelip.recipe import load_recipe
+from edgelip.recipe_sections import PreparedData
 from edgelip.runtime.clip import ClipSpec
 
 SPEC = ClipSpec(frames=4, roi_px=16, crop_px=8)

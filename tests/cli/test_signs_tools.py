@@ -18,7 +18,7 @@ from edgelip.cli.source_options import SourceOptions
 from edgelip.cli.start import _check_clip
 from edgelip.deploy.blame.scoring import Clips
 from edgelip.errors import ClipError, RecipeError
-from edgelip.recipe import LandmarkVariation, TrainSection
+from edgelip.recipe_sections import LandmarkVariation, TrainSection
 from edgelip.runtime.clip import ClipSpec, network_input
 from edgelip.train.landmark_augment import LandmarkAugmentation
 

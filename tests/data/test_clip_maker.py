@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_video import write_video
+from written_videos import write_video
 
 from edgelip.data.clip_maker import CropMaker, made_from_video, word_frames
 from edgelip.data.readers.samples import Sample

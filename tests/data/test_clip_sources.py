@@ -16,7 +16,17 @@ from edgelip.data.synthetic import stored_mouths, stored_signs
 PACKAGE = Path(edgelip.__file__).parent
 # Imported for what carries a clip or says what is wrong with it. What a store's files look like has a version of its
 # own, what a reader says of a sample and what a recipe asks for are in the key by value.
-CARRIES = ("errors", "registry", "recipe", "progress", "files", "runtime.errors", "data.unusable", "data.readers")
+CARRIES = (
+    "errors",
+    "registry",
+    "recipe",
+    "recipe_sections",
+    "progress",
+    "files",
+    "runtime.errors",
+    "data.unusable",
+    "data.readers",
+)
 STORES = ("data.stores.store", "data.stores.stored_frames", "data.stores.shards", "data.stores.npy_files",
           "data.stores.workers")  # fmt: skip
 NOT_OF_VIDEO = ("runtime.landmarks", "data.camera")

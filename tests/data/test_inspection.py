@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_clips import SPEC, WORDS, frames, write_mp4, write_npz, write_split
+from tiny_clips import SPEC, WORDS, frames, write_npz, write_split
+from written_videos import write_video
 
 from edgelip.data.clip_maker import CropMaker
 from edgelip.data.inspection import Lengths, SharedSpeakers, inspect_listing, spread
@@ -77,7 +78,7 @@ def test_a_sample_of_the_files_is_decoded_and_nothing_compared(tree: Path) -> No
 
 
 def test_spans_are_compared_with_the_frames_of_their_file(tmp_path: Path) -> None:
-    write_mp4(tmp_path / "a.mp4", frames("ABOUT", 0, num_frames=9))
+    write_video(tmp_path / "a.mp4", frames("ABOUT", 0, num_frames=9))
     shutil.copy(tmp_path / "a.mp4", tmp_path / "b.mp4")
     (tmp_path / "words.csv").write_text(
         "word,video,first,last,split\nABOUT,a.mp4,0,3,train\nBELOW,a.mp4,4,9,test\nBELOW,a.mp4,4,8,test\n"
@@ -143,7 +144,7 @@ def test_stores_are_inspected_too(tree: Path, tmp_path: Path) -> None:
 
 
 def test_a_sheet_shows_clips_of_any_size_and_passes_over_what_cannot_be_read(tree: Path, tmp_path: Path) -> None:
-    write_mp4(tmp_path / "wide.mp4", np.full((4, 32, 64), 255, np.uint8))
+    write_video(tmp_path / "wide.mp4", np.full((4, 32, 64), 255, np.uint8))
     (tmp_path / "bad.mp4").write_bytes(b"")
     good = [Sample("W", tmp_path / "wide.mp4", "wide.mp4", "train"), *read_folders(tree).of("val")]
     bad = Sample("X", tmp_path / "bad.mp4", "bad.mp4", "train")

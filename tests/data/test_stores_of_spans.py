@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_video import write_video
+from written_videos import write_video
 
 from edgelip.data.clip_maker import CropMaker
 from edgelip.data.readers.samples import Sample

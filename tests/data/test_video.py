@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from written_videos import write_video
 
 from edgelip.data.video import read_gray_frames
 from edgelip.errors import ClipError, MissingError
@@ -21,20 +22,6 @@ def moving_bar(num_frames: int = 12, side_px: int = 32) -> np.ndarray:
     return frames_TSS
 
 
-def write_video(path: Path, frames_THW: np.ndarray, *, fps: int = 25, codec: str = "mpeg4", **options: str) -> Path:
-    with av.open(str(path), "w", options=options) as container:
-        stream = container.add_stream(codec, rate=fps, options={"qscale": "1"})
-        stream.height, stream.width = frames_THW.shape[1:]
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.bit_rate = 4_000_000
-        for gray_HW in frames_THW:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(gray_HW, format="gray")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
-
-
 @pytest.mark.parametrize("name", ["a.mp4", "a.avi", "a.mkv"])
 def test_frames_come_back_in_order_and_in_grey(tmp_path: Path, name: str) -> None:
     video = read_gray_frames(write_video(tmp_path / name, moving_bar()))
@@ -47,7 +34,7 @@ def test_frames_come_back_in_order_and_in_grey(tmp_path: Path, name: str) -> Non
 
 
 def test_a_file_cut_at_any_place_is_refused(tmp_path: Path) -> None:
-    whole = write_video(tmp_path / "whole.mp4", moving_bar(), movflags="faststart").read_bytes()
+    whole = write_video(tmp_path / "whole.mp4", moving_bar(), container={"movflags": "faststart"}).read_bytes()
     assert whole.find(b"moov") < whole.find(b"mdat"), "the index must come first, so that a cut file still opens"
     for num_bytes in range(1, len(whole), len(whole) // 40):
         path = tmp_path / "cut.mp4"
@@ -71,7 +58,7 @@ def test_a_picture_cut_in_two_is_refused_where_no_count_is_declared(tmp_path: Pa
 
 
 def test_a_file_cut_between_two_frames_says_how_many_are_left(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "cut.mp4", moving_bar(), movflags="faststart")
+    path = write_video(tmp_path / "cut.mp4", moving_bar(), container={"movflags": "faststart"})
     with av.open(str(path)) as container:
         start = [packet.pos for packet in container.demux(video=0) if packet.size]
     path.write_bytes(path.read_bytes()[: start[7]])
@@ -146,7 +133,7 @@ def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_damaged_file_prints_nothing_of_its_own(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", moving_bar(), movflags="faststart")
+    path = write_video(tmp_path / "a.mp4", moving_bar(), container={"movflags": "faststart"})
     damaged = bytearray(path.read_bytes())
     middle = (damaged.find(b"mdat") + len(damaged)) // 2
     damaged[middle : middle + 60] = bytes(60)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tiny_clips import OPTIONS, SPEC, write_mp4
+from tiny_clips import OPTIONS, SPEC
+from written_videos import write_video
 
 from edgelip.progress import Progress
 from edgelip.task.classifier import WordClassifier
@@ -25,7 +26,7 @@ def made_up_lrw(root: Path) -> Path:
             for number in numbers:
                 stem = root / word / split / f"{word}_{number:05d}"
                 noise = rng.integers(0, 20, (6, 24, 24))
-                write_mp4(stem.with_suffix(".mp4"), (noise + 45 * place).astype(np.uint8))
+                write_video(stem.with_suffix(".mp4"), (noise + 45 * place).astype(np.uint8))
                 stem.with_suffix(".txt").write_text(ANNOTATION)
     return root
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_clips import OPTIONS, SPEC, WORDS, frames, write_mp4, write_npz
+from tiny_clips import OPTIONS, SPEC, WORDS, frames, write_npz
+from written_videos import write_video
 
 from edgelip.errors import CheckpointError, ClipError, RecipeError, UsageError
 from edgelip.models.checkpoint import Architecture, Checkpoint, checkpoint_from_model, load_checkpoint, save_checkpoint
@@ -98,7 +99,7 @@ def test_files_folders_and_the_predict_split_give_the_same(folder: Path) -> None
     for clips in (folder, str(folder), paths, [str(path) for path in paths], data):
         np.testing.assert_array_equal(model.predict(clips, output="logits"), expected)
     np.testing.assert_allclose(model.predict(paths[3], output="logits"), expected[3:4], atol=1e-5)
-    write_mp4(folder / "5.mp4", CLIPS[0])
+    write_video(folder / "5.mp4", CLIPS[0])
     assert len(model.predict(folder)) == 6
 
 

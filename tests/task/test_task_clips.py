@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_clips import SPEC, WORDS, frames, write_mp4, write_npz, write_split
+from tiny_clips import SPEC, WORDS, frames, write_npz, write_split
+from written_videos import write_video
 
 from edgelip.data.clip_maker import CropMaker
 from edgelip.errors import ClipError, MissingError, UsageError
@@ -149,7 +150,7 @@ def test_a_repaired_clip_is_taken(words: Path) -> None:
     (words / "train" / "ABOUT" / "000.mp4").write_bytes(b"no video")
     with pytest.raises(ClipError):
         load(train_folder=words / "train")
-    write_mp4(words / "train" / "ABOUT" / "000.mp4", frames("ABOUT", 0))
+    write_video(words / "train" / "ABOUT" / "000.mp4", frames("ABOUT", 0))
     assert len(load(train_folder=words / "train").store("train")) == 4
 
 

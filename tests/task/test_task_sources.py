@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_clips import SPEC, WORDS, frames, write_mp4, write_npz
+from tiny_clips import SPEC, WORDS, frames, write_npz
+from written_videos import write_video
 
 from edgelip.data.clip_maker import CropMaker
 from edgelip.errors import ClipError, UsageError
@@ -74,7 +75,7 @@ def test_broken_clips_are_refused_by_name_or_left_out_on_request(lrw: Path) -> N
 
 
 def test_a_manifest_becomes_stores_of_its_splits(tmp_path: Path) -> None:
-    write_mp4(tmp_path / "videos" / "a.mp4", frames("ABOUT", 0, num_frames=9))
+    write_video(tmp_path / "videos" / "a.mp4", frames("ABOUT", 0, num_frames=9))
     (tmp_path / "words.csv").write_text(
         "word,video,first,last,split,speaker\nABOUT,a.mp4,0,3,train,ann\nBELOW,a.mp4,2,5,train,ann\n"
         "ABOUT,a.mp4,4,8,val,bob\n"
@@ -137,7 +138,7 @@ def test_whole_speakers_are_held_out_of_folders(tmp_path: Path) -> None:
 def test_a_clip_of_one_frame_is_refused(tmp_path: Path) -> None:
     only = frames("ABOUT", 0)[:1]
     for word in WORDS:
-        write_mp4(tmp_path / "test" / word / "1.mp4", only)
+        write_video(tmp_path / "test" / word / "1.mp4", only)
         np.save(tmp_path / "test" / word / "2.npy", only)
     with pytest.raises(ClipError) as refused:
         ClipData.from_folders(test_folder=tmp_path / "test", words=WORDS, **QUIET)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from killing import Killed, Killing
 from tiny_models import SPEC, WORDS, classifier, clips, lively
 from torch import nn
 
 from edgelip.data.stores.store import Store, StoreWriter
 from edgelip.errors import UsageError
 from edgelip.models.zoo import build_classifier
-from edgelip.progress import Progress, Task
+from edgelip.progress import Progress
 from edgelip.train.augment import Augmentation
 from edgelip.train.batch import NetworkBatch, refuse_variable_length, refuse_whole_words
 from edgelip.train.fit import FitResult, fit
@@ -161,23 +160,6 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Store]:
     return made[0], made[1]
 
 
-class Killed(BaseException):
-    pass
-
-
-class Killing(Progress):
-    """Dies in the second epoch, when the state of the first is on disk."""
-
-    @contextmanager
-    def task(self, name: str, *, total: int, unit: str, done: int = 0) -> Iterator[Task]:
-        class Dying(Task):
-            def advance(self, amount: int, *, note: str | None = None) -> None:
-                if "epoch 2" in (note or ""):
-                    raise Killed
-
-        yield Dying(name, total, unit, done)
-
-
 EVERYTHING = Augmentation(
     flip=True, random_crop=True, time_mask_frames=4, time_mask_draw="published", variable_length=True
 )
@@ -206,7 +188,7 @@ def test_a_killed_run_of_varied_lengths_goes_on_to_the_same_bits(
 
     whole = run("whole", Progress(quiet=True))
     with pytest.raises(Killed):
-        run("killed", Killing(quiet=True))
+        run("killed", Killing("epoch 2"))
     resumed = run("killed", Progress(quiet=True))
     other = resumed.model.state_dict()
     assert all(torch.equal(tensor, other[name]) for name, tensor in whole.model.state_dict().items())

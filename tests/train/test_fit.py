@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -10,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from killing import Killed, Killing
 from tiny_models import WORDS, classifier
 from torch import nn
 
 from edgelip.data.stores.store import Store, StoreWriter
-from edgelip.progress import Progress, Task
+from edgelip.progress import Progress
 from edgelip.runtime.clip import ClipSpec
 from edgelip.train.augment import Augmentation
 from edgelip.train.feed import EpochBatches, loader
@@ -54,30 +53,6 @@ def train(stores: tuple[Store, Store], workspace: Path, schedule: Schedule = SCH
 def same(a: nn.Module, b: nn.Module) -> bool:
     other = b.state_dict()
     return all(torch.equal(tensor, other[name]) for name, tensor in a.state_dict().items())
-
-
-class Killed(BaseException):
-    pass
-
-
-class Killing(Progress):
-    """Dies at one note of the progress, as a kill would: mid-epoch, after the state of the one before is on disk."""
-
-    def __init__(self, at: str, error: type[BaseException] = Killed) -> None:
-        super().__init__(quiet=True)
-        self.at, self.error = at, error
-
-    @contextmanager
-    def task(self, name: str, *, total: int, unit: str, done: int = 0) -> Iterator[Task]:
-        killer = self
-
-        class Dying(Task):
-            def advance(self, amount: int, *, note: str | None = None) -> None:
-                super().advance(amount, note=note)
-                if killer.at in (note or ""):
-                    raise killer.error
-
-        yield Dying(name, total, unit, done)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])

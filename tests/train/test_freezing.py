@@ -1,19 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from killing import Killed, Killing
 from tiny_models import WORDS, classifier
 from torch import Tensor
 
 from edgelip.data.stores.store import Store, StoreWriter
 from edgelip.errors import UsageError
-from edgelip.progress import Progress, Task
+from edgelip.progress import Progress
 from edgelip.runtime.clip import ClipSpec
 from edgelip.train.fit import STATE_FILE, FitResult, fit
 from edgelip.train.freezing import FreezeParts, Freezing
@@ -22,29 +21,6 @@ from edgelip.train.module import Schedule
 SPEC = ClipSpec(frames=6, roi_px=24, pool=1, crop_px=20)
 SCHEDULE = Schedule(epochs=3, batch_size=6, learning_rate=3e-3)
 PARTS = ("frontend", "trunk")
-
-
-class Killed(BaseException):
-    pass
-
-
-class Killing(Progress):
-    """Dies in the given epoch, counted from 1, after the state of the one before is on disk."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__(quiet=True)
-        self.epoch = epoch
-
-    @contextmanager
-    def task(self, name: str, *, total: int, unit: str, done: int = 0) -> Iterator[Task]:
-        epoch = self.epoch
-
-        class Dying(Task):
-            def advance(self, amount: int, *, note: str | None = None) -> None:
-                if f"epoch {epoch}" in (note or ""):
-                    raise Killed
-
-        yield Dying(name, total, unit, done)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +75,7 @@ def test_frozen_parts_keep_every_bit_and_the_others_learn(tmp_path: Path, store:
 def test_parts_join_in_at_their_epoch(tmp_path: Path, store: Store) -> None:
     start = classifier().state_dict()
     with pytest.raises(Killed):
-        train(store, tmp_path, Freezing(PARTS, until_epoch=2), progress=Killing(3))
+        train(store, tmp_path, Freezing(PARTS, until_epoch=2), progress=Killing("epoch 3"))
     different = changed(last_weights(tmp_path))
     assert different["frontend"] == different["trunk"] == set()  # after two epochs
     train(store, tmp_path, Freezing(PARTS, until_epoch=2))
@@ -115,7 +91,7 @@ def test_a_killed_run_freezes_on_to_the_same_bits(
     freezing = Freezing(PARTS, until_epoch)
     train(store, tmp_path / "whole", freezing)
     with pytest.raises(Killed):
-        train(store, tmp_path / "killed", freezing, progress=Killing(epoch))
+        train(store, tmp_path / "killed", freezing, progress=Killing(f"epoch {epoch}"))
     train(store, tmp_path / "killed", freezing)
     whole, resumed = last_weights(tmp_path / "whole"), last_weights(tmp_path / "killed")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())

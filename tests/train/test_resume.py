@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from killing import Killed, Killing
 from torch import Tensor, nn
 
 from edgelip.data.stores.store import Store, StoreWriter
 from edgelip.errors import CheckpointError
 from edgelip.models.checkpoint import OptimiserState
 from edgelip.models.zoo import build_classifier
-from edgelip.progress import Progress, Task
+from edgelip.progress import Progress
 from edgelip.runtime.clip import ClipSpec, network_input
 from edgelip.train.augment import Augmentation, training_batch
 from edgelip.train.feed import loader
@@ -162,23 +161,6 @@ def test_the_given_state_stays_as_it_is(
     assert state.sha256 == sha256
 
 
-class Killed(BaseException):
-    pass
-
-
-class Killing(Progress):
-    """Dies in the second epoch, when the state of the first is on disk."""
-
-    @contextmanager
-    def task(self, name: str, *, total: int, unit: str, done: int = 0) -> Iterator[Task]:
-        class Dying(Task):
-            def advance(self, amount: int, *, note: str | None = None) -> None:
-                if "epoch 2" in (note or ""):
-                    raise Killed
-
-        yield Dying(name, total, unit, done)
-
-
 def test_a_killed_run_keeps_its_own_state(
     tmp_path: Path, stores: tuple[Store, Store], trained: tuple[Tiny, OptimiserState, Tiny]
 ) -> None:
@@ -189,7 +171,7 @@ def test_a_killed_run_keeps_its_own_state(
     # The state given again must not be put over the one that the first epoch made of it: nor may any other.
     for name, given in (("same", state), ("other", replace(state, step=90, settings={**SETTINGS, "beta1": 0.1}))):
         with pytest.raises(Killed):
-            train(stores, tmp_path / name, schedule, model=before, optimiser=state, progress=Killing(quiet=True))
+            train(stores, tmp_path / name, schedule, model=before, optimiser=state, progress=Killing("epoch 2"))
         resumed = train(stores, tmp_path / name, schedule, model=before, optimiser=given)
         assert largest_difference(resumed.model, whole.model) == 0
         assert [e["loss"] for e in resumed.history] == [e["loss"] for e in whole.history]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 from edgelip.data.readers.samples import Split
-from edgelip.data.stores.store import Store, StoreWriter
+from edgelip.data.stores.store import Store
 from edgelip.data.synthetic.clips import SyntheticSpec, render_clips
+from edgelip.data.synthetic.stored import GeneratedClips, generate_store
 from edgelip.errors import RecipeError
 from edgelip.progress import Progress
-from edgelip.recipe import SyntheticData
+from edgelip.recipe_sections import SyntheticData
 from edgelip.runtime.clip import ClipSpec, pool_frames
 
 # Files of the package that decide what these clips are: for keys of caches.
@@ -19,7 +18,7 @@ SOURCES = (
     *(
         f"data/synthetic/{name}.py"
         for name in (
-            "articulation", "casting", "clips", "geometry", "hashing", "render", "side_by_side", "speakers",
+            "articulation", "casting", "clips", "geometry", "hashing", "render", "side_by_side", "speakers", "stored",
             "stored_mouths", "words",
         )
     ),
@@ -50,25 +49,25 @@ def prepare_synthetic(folder: Path, data: SyntheticData, split: Split, spec: Cli
             f"the generator gives windows of {generator.frames} frames of 96 px at 25 fps; [clip] asks for "
             f"{spec.timing} of {spec.frames} frames of {spec.roi_px} px at {spec.fps:g} fps. Correct [clip]."
         )
-    total = {"train": data.train_clips, "val": data.val_clips, "test": data.test_clips}[split]
-    source = _hash({"generator": repr(generator), "split": split})
-    with (
-        StoreWriter(folder, total, spec, words=data.words, source_sha256=source) as writer,
-        progress.task(f"render {split}", total=total, unit="clips", done=writer.num_done) as task,
-    ):
-        while writer.num_done < total:
-            start = writer.num_done
-            batch = render_clips(generator, split, range(start, min(total, start + CHUNK)))
-            writer.write(
-                start,
-                pool_frames(batch.frames_BTHW.numpy(), spec.pool),
-                labels_B=batch.labels_B.numpy(),
-                speakers_B=batch.speakers_B.numpy(),
-                boundaries_B2=batch.boundary_B2.numpy(),
-            )
-            task.advance(writer.num_done - start)
-        return writer.finish()
 
+    def make(indices: range) -> GeneratedClips:
+        batch = render_clips(generator, split, indices)
+        return GeneratedClips(
+            pool_frames(batch.frames_BTHW.numpy(), spec.pool),
+            batch.labels_B.numpy(),
+            batch.speakers_B.numpy(),
+            batch.boundary_B2.numpy(),
+        )
 
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return generate_store(
+        folder,
+        data,
+        split,
+        spec,
+        progress,
+        generator=generator,
+        words=data.words,
+        make=make,
+        batch_size=CHUNK,
+        name="render",
+    )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 
 from edgelip.errors import UsageError
-from edgelip.recipe import Strict, explain
+from edgelip.recipe_sections import Strict, explain
 
 _MAX_BYTES = 1 << 20
 Schema = TypeVar("Schema", bound=Strict)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_clips import SPEC, WORDS, frames, write_mp4, write_npz, write_split
+from tiny_clips import SPEC, WORDS, frames, write_npz, write_split
+from written_videos import write_video
 
 from edgelip.data.clip_files import read_clip
 from edgelip.data.readers.folders import find_clips, find_split, find_words, read_folders
@@ -209,7 +210,7 @@ def test_an_mp4_and_an_npz_give_the_same_clip(tmp_path: Path) -> None:
     for name in ("frames", "data"):
         from_array = read_clip(write_npz(tmp_path / f"{name}.npz", original, name=name), SPEC)
         np.testing.assert_array_equal(from_array, original)
-    from_video = read_clip(write_mp4(tmp_path / "a.mp4", original), SPEC)
+    from_video = read_clip(write_video(tmp_path / "a.mp4", original), SPEC)
     assert from_video.shape == original.shape
     assert np.abs(from_video.astype(int) - original).mean() < 4  # the codec loses a little
 
@@ -253,7 +254,7 @@ def test_arrays_that_are_no_clip_are_refused(tmp_path: Path) -> None:
 
 def test_videos_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ClipError, match=r"a\.mp4 has 30 frames/s; expected 25\. Convert it first\."):
-        read_clip(write_mp4(tmp_path / "a.mp4", frames("ABOUT", 0), fps=30), SPEC)
+        read_clip(write_video(tmp_path / "a.mp4", frames("ABOUT", 0), fps=30), SPEC)
     with pytest.raises(ClipError, match=r"a\.gif ends in '\.gif'; expected \.avi, .*\.npz\. Convert it\."):
         read_clip(tmp_path / "a.gif", SPEC)
     with pytest.raises(ClipError, match=r"b\.mp4 does not exist"):

@@ -8,7 +8,8 @@ import pytest
 from edgelip.data.synthetic.stored_signs import made_signs, prepare_signing, signing_spec
 from edgelip.errors import RecipeError
 from edgelip.progress import Progress
-from edgelip.recipe import SigningData, load_recipe
+from edgelip.recipe import load_recipe
+from edgelip.recipe_sections import SigningData
 
 RECIPE = """
 name = "signs"
@@ -45,10 +46,10 @@ def test_a_store_of_procedural_signs_holds_what_the_generator_makes(tmp_path: Pa
     spec = recipe.clip.spec()
     store = prepare_signing(tmp_path / "store", recipe.data, "val", spec, Progress(quiet=True))
     made = made_signs(signing_spec(recipe.data), "val", range(6), spec)
-    np.testing.assert_array_equal(np.asarray(store.frames[:]), made.clips_BTPA)
-    assert made.clips_BTPA.shape == (6, 5, 130, 2)
+    np.testing.assert_array_equal(np.asarray(store.frames[:]), made.clips)
+    assert made.clips.shape == (6, 5, 130, 2)
     assert store.labels.tolist() == [0, 1, 2, 3, 4, 5]
-    assert store.speakers.tolist() == made.signers_B.tolist()
+    assert store.speakers.tolist() == made.speakers_B.tolist()
     assert store.words[0] == "flat-chin-vertical-out"
 
 
