@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 
-.PHONY: setup check test test-slow test-arm64 export bench report ladder clean help
+.PHONY: setup check test test-slow test-arm64 export bench bench-api report ladder clean help
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,7 +39,12 @@ test-arm64: $(READY) ## bundles in an emulated aarch64 root (BUNDLES=...; needs 
 export: $(READY) ## a recipe to checked bundles and a trade-off table (RECIPE=...)
 	$(BIN)/edgelip export $(RECIPE)
 
-bench: $(READY) ## speed of the public functions
+SUITE ?= benchmarks/suites/x86.toml
+TIER ?= quick
+bench: $(READY) ## the bundles of the last export measured in one sitting (SUITE=... TIER=quick|standard|full DEVICE=...)
+	$(BIN)/edgelip bench $(SUITE) --tier $(TIER) $(if $(DEVICE),--device $(DEVICE)) $(BENCH_OPTIONS)
+
+bench-api: $(READY) ## speed of the public functions (pytest-benchmark)
 	$(BIN)/pytest benchmarks --benchmark-only
 
 # Folders of exports, without that of the joint table itself.
@@ -47,8 +52,8 @@ LADDER ?= $(filter-out export/dist/ladder,$(patsubst %/tradeoff.json,%,$(wildcar
 ladder: $(READY) ## one table and one Pareto front over the exports in export/dist/*/
 	$(BIN)/edgelip report $(LADDER) --out export/dist/ladder
 
-report: $(READY) ## the trade-off table of the last export again
-	$(BIN)/edgelip report export/dist
+report: $(READY) ## table and page of the last sitting, or the last export's table before one
+	$(BIN)/edgelip report
 
 clean: ## remove what export made
 	rm -rf export/dist

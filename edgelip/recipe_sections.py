@@ -272,7 +272,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     for python_word, word in (("valid tuple", "list"), ("valid dictionary", "table {key = value}")):
         if said.endswith(python_word):
             said = said.removesuffix(python_word) + word
-    return f"{where + ': ' if where else ''}{said.removesuffix('.')}{value}."
+    end = "" if said.endswith("?") and not value else "."
+    return f"{where + ': ' if where else ''}{said.removesuffix('.')}{value}{end}"
 
 
 def _keys_at(model: Any, location: tuple[int | str, ...]) -> list[str]:

@@ -9,12 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import edgelip.runtime
+from edgelip.files import writing
+from edgelip.runtime.effort import Effort
 from edgelip.runtime.errors import (
     DeviceError,
     EdgelipError,
@@ -23,7 +25,7 @@ from edgelip.runtime.errors import (
     MissingError,
     UsageError,
 )
-from edgelip.runtime.measurement import BenchRun
+from edgelip.runtime.measurement import SINGLE_STREAM, BenchRun
 
 PACKAGE_ROOT = Path(edgelip.runtime.__file__).resolve().parents[2]
 _ERRORS = {kind.exit_code: kind for kind in (UsageError, GoalMissed, MissingError, DeviceError, MeasurementError)}
@@ -38,9 +40,12 @@ class Subject:
     engine: str = "ort"
     precision: str | None = None
     threads: int = 1
+    options: Mapping[str, str] = field(default_factory=dict)  # of the engine, such as {"hint": "throughput"}
 
     def arguments(self) -> list[str]:
         chosen = ["--precision", self.precision] if self.precision else []
+        for name, value in sorted(self.options.items()):
+            chosen += ["--option", f"{name}={value}"]
         return [str(self.bundle.resolve()), "--engine", self.engine, "--threads", str(self.threads), *chosen]
 
 
@@ -51,7 +56,7 @@ def bench_launches(
     seconds: float = 3.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[list[BenchRun]]:
-    """`launches` runs of each subject, every run in its own process; result[i] belongs to subjects[i].
+    """`launches` SingleStream runs of each subject, every run in its own process; result[i] belongs to subjects[i].
 
     Each launch visits all subjects, beginning with another one, so that a slow minute of the machine falls on all.
     Raises what the failing run raised, with its message.
@@ -63,20 +68,32 @@ def bench_launches(
         for step in range(len(subjects)):
             index = (launch + step) % len(subjects)
             say(f"launch {launch + 1}/{launches}: {subjects[index].bundle.name}")
-            runs[index].append(bench_once(subjects[index], seconds=seconds))
+            runs[index].append(bench_once(subjects[index], effort=Effort(seconds=seconds)))
     return runs
 
 
-def bench_once(subject: Subject, *, seconds: float = 3.0) -> BenchRun:
-    """One run in a fresh process. Raises what it raised, with its message."""
+def bench_once(
+    subject: Subject,
+    *,
+    effort: Effort | None = None,
+    scenario: str = SINGLE_STREAM,
+    drop_page_cache: bool = False,
+    samples_into: Path | None = None,
+) -> BenchRun:
+    """One run in a fresh process. Raises what it raised, with its message.
+
+    samples_into: a JSON file to leave the run in, its raw samples in a .npz beside it; BenchRun.read reads it.
+    """
     with tempfile.TemporaryDirectory(prefix="edgelip-bench-") as folder:
-        result = Path(folder) / "run.json"
+        if samples_into is not None:
+            with writing(samples_into):
+                samples_into.parent.mkdir(parents=True, exist_ok=True)
+        result = Path(folder) / "run.json" if samples_into is None else samples_into.resolve()
+        arguments = ["bench", *subject.arguments(), *(effort or Effort()).options(scenario)]
+        arguments += ["--drop-page-cache"] if drop_page_cache else []
         started = ["--started-ns", str(time.clock_gettime_ns(time.CLOCK_MONOTONIC))]
-        run_runtime(
-            ["bench", *subject.arguments(), "--seconds", str(seconds), "--json", "-o", str(result), *started],
-            threads=subject.threads,
-        )
-        return BenchRun.from_json(json.loads(result.read_text()))
+        run_runtime([*arguments, "--json", "-o", str(result), *started], threads=subject.threads)
+        return BenchRun.read(result)
 
 
 def deployed_logits(subject: Subject, clips: Path) -> np.ndarray:
@@ -112,11 +129,14 @@ def run_runtime(arguments: Sequence[str], *, threads: int = 1, environment: Mapp
     )
     if done.returncode == 0:
         return done.stdout
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    raise error_of_exit(done.returncode, done.stderr, what=f"`edgelip.runtime {arguments[0]}`")
+
+
+def error_of_exit(returncode: int, stderr: str, *, what: str) -> EdgelipError:
+    """The error that belongs to the exit code of `what`, a process, with the last line that it wrote to stderr."""
+    lines = [line for line in stderr.splitlines() if line.strip()]
     message = (lines[-1] if lines else "").removeprefix("edgelip: ")
-    if done.returncode < 0:
-        raise MeasurementError(
-            f"the process of `edgelip.runtime {arguments[0]}` was ended by signal {-done.returncode}"
-            f"{' (out of memory?)' if done.returncode == -9 else ''}. {message}".rstrip()
-        )
-    raise _ERRORS.get(done.returncode, EdgelipError)(message or f"`edgelip.runtime {arguments[0]}` failed silently.")
+    if returncode < 0:
+        signal = f"{-returncode}{' (out of memory?)' if returncode == -9 else ''}"
+        return MeasurementError(f"the process of {what} was ended by signal {signal}. {message}".rstrip())
+    return _ERRORS.get(returncode, EdgelipError)(message or f"{what} failed silently.")

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgelip.bench import statistics
-from edgelip.bench.graph import input_name, int8_coverage, optimised_weights_bytes
+from edgelip.bench.accuracy import accuracy_fields, named, paired_fields, require_logits
 from edgelip.bench.isolate import Subject, bench_launches, deployed_logits
+from edgelip.bench.static import method_of, row_name, static_fields
 from edgelip.runtime.arrays import open_array
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.clip import network_input
-from edgelip.runtime.errors import ClipError, MeasurementError
-from edgelip.runtime.measurement import BADGES, BenchRun
+from edgelip.runtime.errors import ClipError
+from edgelip.runtime.measurement import BenchRun
+from edgelip.runtime.validity import gravest
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
@@ -66,6 +68,18 @@ class TestClips:
             raise ClipError(f"{path}: {error}. Write the test clips again.") from error
         return cls(path, labels_N, speakers_N, digest, dtype)
 
+    def require_fit(self, bundle: Bundle) -> None:
+        """Raises ClipError if they are no clips of the bundle, or have labels that it has no word for."""
+        spec, num_words = bundle.manifest.clip, len(bundle.manifest.vocabulary)
+        low, high = int(self.labels_N.min()), int(self.labels_N.max())
+        if low < 0 or high >= num_words:
+            raise ClipError(f"{self.path}: labels reach from {low} to {high}; {bundle.name} has {num_words} words.")
+        try:
+            with open_array(self.path, ["frames"]) as stream:
+                network_input(next(stream.batches(1)), spec)
+        except ValueError as error:
+            raise ClipError(f"{self.path}: {error} They are not clips of {bundle.name}.") from error
+
 
 @dataclass(frozen=True)
 class Result:
@@ -105,14 +119,7 @@ def measure_bundles(
     opened = [Bundle.open(path) for path in bundles]
     test = TestClips.open(Path(clips))
     for bundle in opened:
-        if test.dtype != bundle.manifest.clip.stored_dtype:
-            wanted = bundle.manifest.clip.stored_dtype
-            raise ClipError(
-                f"{clips}: frames are {test.dtype}; {bundle.name} takes {wanted}. Write the test clips again."
-            )
-        if test.labels_N.min() < 0 or test.labels_N.max() >= len(bundle.manifest.vocabulary):
-            num_words = len(bundle.manifest.vocabulary)
-            raise ClipError(f"{clips}: labels reach {test.labels_N.max()}; {bundle.name} has {num_words} words.")
+        test.require_fit(bundle)
     subjects = [Subject(bundle.path, engine=engine, threads=threads) for bundle in opened]
     if opened and baseline in opened[0].precisions_for(engine)[1:]:
         opened.insert(1, opened[0])
@@ -120,37 +127,30 @@ def measure_bundles(
     accuracies: list[tuple[np.ndarray, np.ndarray]] = []
     logits: list[np.ndarray] = []
     for bundle, subject in zip(opened, subjects, strict=True):
-        say(f"accuracy of {_name(bundle, subject)} on {len(test.labels_N)} clips")
+        say(f"accuracy of {row_name(bundle, subject)} on {len(test.labels_N)} clips")
         logits_NV = deployed_logits(replace(subject, threads=accuracy_threads or os.cpu_count() or 1), test.path)
-        if len(logits_NV) != len(test.labels_N):
-            raise MeasurementError(f"{bundle.name} gave {len(logits_NV)} results for {len(test.labels_N)} clips.")
-        logits.append(logits_NV)
+        logits.append(require_logits(logits_NV, len(test.labels_N), name=bundle.name))
         top1_N = statistics.accuracy(logits_NV, test.labels_N)
         accuracies.append((top1_N, statistics.accuracy(logits_NV, test.labels_N, top=5)))
-    graphs = [_graph_fields(bundle, subject, say) for bundle, subject in zip(opened, subjects, strict=True)]
+    statics = [static_fields(bundle, subject, say=say) for bundle, subject in zip(opened, subjects, strict=True)]
     runs = bench_launches(subjects, launches=launches, seconds=seconds, say=say)
 
     results = []
-    for bundle, subject, logits_NV, (top1_N, top5_N), graph, launched in zip(
-        opened, subjects, logits, accuracies, graphs, runs, strict=True
+    for bundle, subject, logits_NV, (top1_N, top5_N), static, launched in zip(
+        opened, subjects, logits, accuracies, statics, runs, strict=True
     ):
-        model = bundle.model_for(engine, subject.precision)
         row: Row = {
-            "variant": _name(bundle, subject),
-            "method": _method(bundle, subject),
-            "parameters": bundle.manifest.ledger.get("parameters"),
-            "macs": bundle.manifest.ledger.get("macs"),
-            "file_bytes": model.path.stat().st_size,
-            "bundle_bytes": sum(entry.num_bytes for entry in bundle.manifest.files),
-            **graph,
+            "variant": row_name(bundle, subject),
+            "method": method_of(bundle, subject.precision),
+            **static,
             **process_fields(launched),
             **latency_fields(launched, runs[0]),
-            **_accuracy_fields(top1_N, top5_N),
-            **_paired_fields(top1_N, accuracies[0][0], test.speakers_N),
+            **accuracy_fields(top1_N, top5_N),
+            **paired_fields(top1_N, accuracies[0][0], test.speakers_N),
             "num_clips": len(test.labels_N),
             "num_launches": launches,
             "engine": engine,
-            "precision": model.precision,
+            "precision": bundle.model_for(engine, subject.precision).precision,
             "threads": threads,
             "badge": worst_badge(launched),
             "bundle_sha256": bundle.sha256,
@@ -165,29 +165,6 @@ def _read_column(path: Path, name: str, num_clips: int) -> np.ndarray:
         if stream.shape != (num_clips,):
             raise ValueError(f"{name} have shape {stream.shape}; expected ({num_clips},)")
         return stream.read(limit_bytes=1 << 30)
-
-
-def _name(bundle: Bundle, subject: Subject) -> str:
-    return bundle.name if subject.precision is None else f"{bundle.name}-{subject.precision}"
-
-
-def _method(bundle: Bundle, subject: Subject) -> str:
-    """The steps to a bundle as it says them, with the precision that was asked for."""
-    method = str(bundle.manifest.ledger.get("method", ""))
-    if subject.precision is None:
-        return method
-    return f"{method.removesuffix('fp32').strip()} {subject.precision}".strip()
-
-
-def _graph_fields(bundle: Bundle, subject: Subject, say: Say) -> Row:
-    """Resident weights and int8 coverage; None on engines other than ONNX Runtime, which do not tell."""
-    if subject.engine != "ort":
-        return {"resident_weights_bytes": None, "int8_coverage_pct": None}
-    say(f"graph of {_name(bundle, subject)}")
-    path = bundle.model_for(subject.engine, subject.precision).path
-    clip_11THW = network_input(bundle.expected().frames_NTHW[:1], bundle.manifest.clip)
-    coverage = int8_coverage(path, {input_name(path): clip_11THW})
-    return {"resident_weights_bytes": optimised_weights_bytes(path), "int8_coverage_pct": coverage.int8_pct}
 
 
 def process_fields(runs: Sequence[BenchRun]) -> Row:
@@ -208,7 +185,7 @@ def latency_fields(runs: Sequence[BenchRun], base: Sequence[BenchRun]) -> Row:
     base_ms = [np.asarray(run.latency_ns) / 1e6 for run in base]
     row: Row = {}
     for percent in (50, 90):
-        row.update(_named(f"latency_p{percent}", "_ms", statistics.launch_percentile(samples_ms, percent)))
+        row.update(named(f"latency_p{percent}", "_ms", statistics.launch_percentile(samples_ms, percent)))
     ratio = statistics.Estimate(1.0, 1.0, 1.0) if runs is base else statistics.launch_ratio(samples_ms, base_ms, 50)
     row.update({"latency_ratio": ratio.value, "latency_ratio_low": ratio.low, "latency_ratio_high": ratio.high})
     end_to_end_ms = [np.asarray(run.end_to_end_ns) / 1e6 for run in runs]
@@ -216,28 +193,6 @@ def latency_fields(runs: Sequence[BenchRun], base: Sequence[BenchRun]) -> Row:
     return row
 
 
-def _accuracy_fields(top1_N: np.ndarray, top5_N: np.ndarray) -> Row:
-    row: Row = {}
-    for name, correct_N in (("top1", top1_N), ("top5", top5_N)):
-        share = statistics.wilson_interval(int(correct_N.sum()), len(correct_N))
-        row.update(_named(name, "_pct", share, scale=100))
-    return row
-
-
-def _paired_fields(top1_N: np.ndarray, base_N: np.ndarray, speakers_N: np.ndarray | None) -> Row:
-    """How many points of top-1 were lost against the first bundle: positive is worse."""
-    drop = statistics.paired_accuracy_difference(base_N, top1_N, speakers_N=speakers_N)
-    row = _named("top1_drop", "_points", statistics.Estimate(drop.value, drop.low, drop.high), scale=100)
-    return {**row, "mcnemar_p": drop.p}
-
-
-def _named(name: str, unit: str, estimate: statistics.Estimate, *, scale: float = 1) -> Row:
-    fields: Mapping[str, float] = asdict(estimate)
-    ends = {"value": "", "low": "_low", "high": "_high"}
-    return {f"{name}{ends[key]}{unit}": scale * value for key, value in fields.items()}
-
-
 def worst_badge(runs: Sequence[BenchRun]) -> str:
-    """VALID only if every launch was; else the badge that most launches bear."""
-    badges = [run.badge for run in runs if run.badge != "VALID"]
-    return max(BADGES, key=badges.count) if badges else "VALID"
+    """VALID only if every launch was; else the gravest badge of them."""
+    return gravest(run.badge for run in runs)

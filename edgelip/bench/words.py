@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgelip.bench.accuracy import shares
 from edgelip.bench.statistics import mcnemar_p
 
 # With fewer clips that only one of the two has right, the exact p is above 0.05 whichever way they fall. Leaving these
@@ -138,7 +139,7 @@ def flips(labels_N: np.ndarray, before_NV: np.ndarray, after_NV: np.ndarray, wor
     before_NV, after_NV: logits.
     """
     before_N, after_N = before_NV.argmax(axis=1), after_NV.argmax(axis=1)
-    change_N = np.abs(_shares(before_NV) - _shares(after_NV)).sum(axis=1)
+    change_N = np.abs(shares(before_NV) - shares(after_NV)).sum(axis=1)
     found: list[tuple[int, float, Flip]] = []
     for clip in np.flatnonzero(before_N != after_N).tolist():
         label, first, second = int(labels_N[clip]), int(before_N[clip]), int(after_N[clip])
@@ -165,9 +166,3 @@ def _corrected(counts: Sequence[tuple[int, int]]) -> list[float | None]:
     for index, p in zip(able, holm([mcnemar_p(*counts[index]) for index in able]), strict=True):
         found[index] = p
     return found
-
-
-def _shares(logits_NV: np.ndarray) -> np.ndarray:
-    exponents_NV = np.exp(logits_NV - logits_NV.max(axis=1, keepdims=True))
-    shares_NV: np.ndarray = exponents_NV / exponents_NV.sum(axis=1, keepdims=True)
-    return shares_NV

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from edgelip.errors import EdgelipError, MissingError
 
 INTERRUPTED = 130
+_GOES_ON = (("export",), ("train",), ("blame",), ("data", "prepare"))  # verbs that keep every finished step
 EXTRAS = {
     "torch": "train",
     "lightning": "train",
@@ -44,8 +46,18 @@ def main() -> None:
         sys.exit(MissingError.exit_code)
     except SystemExit as stop:  # how typer ends, after Ctrl-C too
         if stop.code == INTERRUPTED:
-            print("edgelip: interrupted; the same command goes on from here.", file=sys.stderr)
+            print(_interrupted(sys.argv[1:]), file=sys.stderr)
         raise
     except BrokenPipeError:  # the reader of stdout has gone, as in `edgelip ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+
+
+def _interrupted(words: Sequence[str]) -> str:
+    """The last line after Ctrl-C: how to go on, where the verb keeps what is finished."""
+    how = ""
+    if tuple(words[:1]) in _GOES_ON or tuple(words[:2]) in _GOES_ON:
+        how = "; the same command goes on from here"
+    elif words[:1] == ["bench"] and any(word.endswith(".toml") for word in words):
+        how = "; the same command with --resume goes on from here"
+    return f"edgelip: interrupted{how}."

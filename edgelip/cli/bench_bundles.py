@@ -15,6 +15,7 @@ from edgelip.cli.tables import aligned
 from edgelip.progress import Progress
 from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.measurement import MINIMUM_COUNT, BenchRun
+from edgelip.runtime.validity import GRAVITY, badge_words, not_valid
 
 COLUMNS = ("bundle", "model", "p50 ms", "p90 ms", "p50 to first", "cold start ms", "peak MiB", "badge")
 
@@ -35,11 +36,24 @@ def bench_text(
         Bundle.open(path)  # all are whole before the first is measured
     runs = bench_launches(subjects, launches=launches, seconds=seconds, say=Progress().say)
     rows = [_row(launched, runs[0]) for launched in runs]
+    note = note_of(bundles, runs)
     if as_json:
-        return json.dumps({"rows": rows, "runs": [[run.to_json() for run in launched] for launched in runs]}, indent=1)
+        raw = [[run.to_json() for run in launched] for launched in runs]
+        return json.dumps({"rows": rows, "note": note, "runs": raw}, indent=1)
     environment = runs[0][0].environment
     heading = f"{engine}, {threads} threads, batch 1, {launches} launches, {environment.get('cpu') or 'this machine'}"
-    return "\n".join([heading, *aligned([COLUMNS, *(_cells(row) for row in rows)])])
+    return "\n".join([heading, *aligned([COLUMNS, *(_cells(row) for row in rows)]), *([note] if note else [])])
+
+
+def note_of(bundles: Sequence[Path], runs: Sequence[Sequence[BenchRun]]) -> str | None:
+    """Which of several bundles spoil their comparison, and why; None if there is none to spoil."""
+    worst = [min(launched, key=lambda run: GRAVITY.index(run.badge)) for launched in runs]
+    spoilt = [
+        badge_words(str(bundle), run.badge, *run.reasons[:1])
+        for bundle, run in zip(bundles, worst, strict=True)
+        if run.badge != "VALID"
+    ]
+    return not_valid(spoilt) if len(bundles) > 1 else None
 
 
 def _row(runs: Sequence[BenchRun], base: Sequence[BenchRun]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgelip.bench.isolate import Subject, bench_launches
 from edgelip.bench.suite import latency_fields, process_fields, worst_badge
-from edgelip.cli.measure import read_ledgers
+from edgelip.cli.result_folders import read_ledgers
 from edgelip.errors import UsageError
 from edgelip.progress import Progress
 from edgelip.report.joint import check_test_sets, joint_ledger

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgelip.bench.ceiling import Ceiling, measured_ceiling
@@ -25,8 +25,65 @@ COLUMNS = ("part", "ms", "share %", "GMAC", "int8 %", "G/s", "of ceiling %", "wh
 SLOWEST = 10
 
 
+@dataclass(frozen=True)
+class LayerProfile:
+    """One clip through one file: its time, its parts and layers, and what the machine could do at best.
+
+    groups: frontend, trunk and so on; layers: each by its own; both end with the time between kernels.
+    """
+
+    model: str
+    engine: str
+    threads: int
+    run_us: float
+    groups: Sequence[Part]
+    layers: Sequence[Part]
+    ceiling: Ceiling
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "model": self.model,
+            "engine": self.engine,
+            "run_ms": self.run_us / 1e3,
+            "ceiling": asdict(self.ceiling),
+            "load_average": load_average(),
+            "groups": [_json(part, self.ceiling) for part in self.groups],
+            "layers": [_json(part, self.ceiling) for part in self.layers],
+        }
+
+    def rows(self) -> list[dict[str, object]]:
+        """The layers as a row of results shows them; figures that a layer has not are None."""
+        return [_row(part, self.run_us, self.ceiling) for part in self.layers]
+
+
 def layers_text(bundle: Path, *, engine: str, precision: str | None, threads: int, as_json: bool) -> str:
     """Parts of the network and the slowest layers, with their share of the time and of the machine's ceiling.
+
+    Raises what `layer_profile` raises.
+    """
+    profile = layer_profile(bundle, engine=engine, precision=precision, threads=threads, say=Progress().say)
+    if as_json:
+        return json.dumps(profile.to_json(), indent=1)
+    run_us, ceiling = profile.run_us, profile.ceiling
+    heading = f"{profile.model}, {engine}, {threads} threads, one clip: {run_us / 1e3:.2f} ms"
+    named = [part for part in profile.layers if part.name != BETWEEN]
+    slowest = sorted(named, key=lambda part: -part.time_us)[:SLOWEST]
+    rows = [part_cells(part, run_us, ceiling) for part in profile.groups]
+    lines = [heading, *aligned([COLUMNS, *rows], figures=True), "", f"slowest of {len(named)} layers"]
+    lines += aligned([COLUMNS, *(part_cells(part, run_us, ceiling) for part in slowest)], figures=True)
+    return "\n".join([*lines, "", _ceiling_text(ceiling), *_warning()])
+
+
+def layer_profile(
+    bundle: Path,
+    *,
+    engine: str,
+    precision: str | None,
+    threads: int,
+    ceiling: Ceiling | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> LayerProfile:
+    """Run a file with its kernels timed. ceiling: of this machine on so many threads, measured here if None.
 
     Raises UsageError for an engine that tells no times and for bundles without layer names, MissingError without onnx
     or the engine.
@@ -39,33 +96,21 @@ def layers_text(bundle: Path, *, engine: str, precision: str | None, threads: in
     opened = Bundle.open(bundle)
     model = opened.model_for(engine, precision)
     work, layer_of = layer_work(model.path, layers_of(opened, model.path.name))
-    say = Progress().say
-    say(f"measuring the ceiling of {threads} threads")
-    ceiling = measured_ceiling(threads)
+    if ceiling is None:
+        say(f"measuring the ceiling of {threads} threads")
+        ceiling = measured_ceiling(threads)
     say(f"running {model.path.name} on {engine}")
     clip = network_input(opened.expected().frames_NTHW[:1], opened.manifest.clip)
     timeline = TIMELINES[engine](model.path, {input_name(model.path): clip}, threads=threads)
-    groups = parts_of(timeline, layer_of, work, by_group=True)
-    layers = parts_of(timeline, layer_of, work, by_group=False)
-    heading = f"{opened.name}/{model.path.name}, {engine}, {threads} threads, one clip: {timeline.run_us / 1e3:.2f} ms"
-    if as_json:
-        return json.dumps(
-            {
-                "model": f"{opened.name}/{model.path.name}",
-                "engine": engine,
-                "run_ms": timeline.run_us / 1e3,
-                "ceiling": asdict(ceiling),
-                "load_average": load_average(),
-                "groups": [_json(part, ceiling) for part in groups],
-                "layers": [_json(part, ceiling) for part in layers],
-            },
-            indent=1,
-        )
-    slowest = sorted((part for part in layers if part.name != BETWEEN), key=lambda part: -part.time_us)[:SLOWEST]
-    rows = [part_cells(part, timeline.run_us, ceiling) for part in groups]
-    lines = [heading, *aligned([COLUMNS, *rows], figures=True), "", f"slowest of {len(layers) - 1} layers"]
-    lines += aligned([COLUMNS, *(part_cells(part, timeline.run_us, ceiling) for part in slowest)], figures=True)
-    return "\n".join([*lines, "", _ceiling_text(ceiling), *_warning()])
+    return LayerProfile(
+        f"{opened.name}/{model.path.name}",
+        engine,
+        threads,
+        timeline.run_us,
+        parts_of(timeline, layer_of, work, by_group=True),
+        parts_of(timeline, layer_of, work, by_group=False),
+        ceiling,
+    )
 
 
 def layer_work(path: Path, layers: Mapping[str, Sequence[str]]) -> tuple[list[LayerWork], dict[str, str]]:
@@ -101,6 +146,20 @@ def part_cells(part: Part, run_us: float, ceiling: Ceiling) -> tuple[str, ...]:
 def _json(part: Part, ceiling: Ceiling) -> dict[str, object]:
     figures = {"gops": part.gops(), "ceiling_pct": part.ceiling_pct(ceiling), "limits": part.limits(ceiling)}
     return {**asdict(part), **(figures if part.name != BETWEEN else {})}
+
+
+def _row(part: Part, run_us: float, ceiling: Ceiling) -> dict[str, object]:
+    time = {"name": part.name, "ms": part.time_us / 1e3, "share_pct": 100 * part.time_us / run_us}
+    if part.name == BETWEEN:
+        return {**time, "gmac": None, "int8_pct": None, "gops": None, "ceiling_pct": None, "limits": None}
+    return {
+        **time,
+        "gmac": part.macs / 1e9,
+        "int8_pct": 100 * part.integer_macs / part.macs if part.macs else 0.0,
+        "gops": part.gops(),
+        "ceiling_pct": part.ceiling_pct(ceiling),
+        "limits": part.limits(ceiling),
+    }
 
 
 def _ceiling_text(ceiling: Ceiling) -> str:

@@ -15,16 +15,15 @@ from edgelip.bench.suite import TestClips
 from edgelip.cache import Cache
 from edgelip.cli.blame_layers import layer_part
 from edgelip.cli.blame_words import visemes_of, word_part, write_sheet
+from edgelip.cli.pairing import find_clips, refuse_unlike
 from edgelip.deploy.blame.scoring import ENGINE, Clips, Deadline, Scorer
-from edgelip.errors import ClipError, UsageError
+from edgelip.errors import UsageError
 from edgelip.files import claim, write_atomic, writing
 from edgelip.progress import Progress
 from edgelip.report.blame import blame_markdown, blame_text
 from edgelip.runtime.bundle import Bundle, ModelFile
-from edgelip.runtime.clip import network_input
 from edgelip.runtime.engines.engine import engine_class
 
-ACCURACY = "accuracy.json"
 RESULT, TEXT, SHEET = "blame.json", "blame.md", "flipped.png"
 
 
@@ -45,7 +44,7 @@ def blame_bundles(reference_path: Path, suspect_path: Path, options: BlameOption
     """Measure, write blame.json, blame.md and flipped.png, and return the result as text or JSON."""
     engine_class(ENGINE)  # a missing package is said before anything large is read
     reference, suspect = Bundle.open(reference_path), Bundle.open(suspect_path)
-    _refuse_unlike(reference, suspect)
+    refuse_unlike(reference, suspect)
     files = _reference_file(reference), suspect.model_for(ENGINE, options.precision)
     if _sha256(reference, files[0]) == _sha256(suspect, files[1]):
         raise UsageError(
@@ -115,51 +114,6 @@ def _measure(
     }
 
 
-def find_clips(reference: Bundle, suspect: Bundle) -> Path:
-    """The test clips on which an export measured these bundles, in its cache beside them.
-
-    Raises UsageError if there are none, or not the same for both.
-    """
-    remedy = "Give them: --clips CLIPS.npz with frames, labels."
-    measured: dict[str, str] = {}
-    for bundle in (reference, suspect):
-        try:
-            fields = json.loads((bundle.path / ACCURACY).read_text(encoding="utf-8"))
-            measured[bundle.name] = str(fields["clips_sha256"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    if not measured:
-        raise UsageError(
-            f"No {ACCURACY} in {reference.name} or {suspect.name} says which test clips are theirs. {remedy}"
-        )
-    if len({*measured.values()}) > 1:
-        raise UsageError(f"{reference.name} and {suspect.name} were measured on different test clips. {remedy}")
-    wanted = next(iter(measured.values()))
-    for bundle in (reference, suspect):
-        for path in sorted((bundle.path.resolve().parent / ".cache").glob("data-test-*/clips.npz")):
-            if TestClips.open(path).sha256 == wanted:
-                return path
-    raise UsageError(f"The test clips of {suspect.name} (sha256 {wanted[:12]}..) are not beside it. {remedy}")
-
-
-def _refuse_unlike(reference: Bundle, suspect: Bundle) -> None:
-    """Raises UsageError unless both answer the same words to the same kind of clip."""
-    ours, theirs = reference.manifest, suspect.manifest
-    if ours.vocabulary != theirs.vocabulary:
-        differing = [word for word in theirs.vocabulary if word not in ours.vocabulary]
-        detail = f"{differing[0]!r} is not among the former's" if differing else "in another order or number"
-        raise UsageError(
-            f"{reference.name} knows {len(ours.vocabulary)} words and {suspect.name} {len(theirs.vocabulary)}, "
-            f"{detail}; expected the same words. Compare bundles of one recipe."
-        )
-    if ours.clip != theirs.clip:
-        fields = [key for key, value in ours.clip.to_json().items() if theirs.clip.to_json()[key] != value]
-        raise UsageError(
-            f"{reference.name} and {suspect.name} take different clips ({', '.join(fields)}); expected the same. "
-            "Compare bundles of one recipe."
-        )
-
-
 def _reference_file(reference: Bundle) -> ModelFile:
     """The most exact file that ONNX Runtime takes."""
     return reference.model_for(ENGINE)
@@ -171,13 +125,5 @@ def _sha256(bundle: Bundle, file: ModelFile) -> str:
 
 def _fitting(test: TestClips, bundle: Bundle) -> Clips:
     """Raises ClipError if the clips do not fit the words and the clip contract."""
-    num_words, spec = len(bundle.manifest.vocabulary), bundle.manifest.clip
-    low, high = int(test.labels_N.min()), int(test.labels_N.max())
-    if low < 0 or high >= num_words:
-        raise ClipError(f"{test.path}: labels reach from {low} to {high}; {bundle.name} has {num_words} words.")
-    clips = Clips(test.path, len(test.labels_N), test.sha256, spec)
-    try:
-        network_input(clips.frames([0]), spec)
-    except (ClipError, ValueError) as error:
-        raise ClipError(f"{test.path}: {error} They are not clips of {bundle.name}.") from error
-    return clips
+    test.require_fit(bundle)
+    return Clips(test.path, len(test.labels_N), test.sha256, bundle.manifest.clip)

@@ -14,7 +14,7 @@ from edgelip.progress import Progress
 if TYPE_CHECKING:
     from edgelip.deploy.boards.results import DeviceResult
     from edgelip.deploy.target import Device
-    from edgelip.runtime.bench import Effort
+    from edgelip.runtime.effort import Effort
 
 DEVICES = "devices"
 

@@ -162,7 +162,8 @@ def _sha256(path: Path) -> str:
 
 
 def _result(folder: Path, *, as_json: bool) -> str:
-    from edgelip.cli.measure import TABLE, table_text
+    from edgelip.cli.measure import table_text
+    from edgelip.cli.result_folders import TABLE
 
     return (folder / TABLE).read_text() if as_json else table_text(folder)
 

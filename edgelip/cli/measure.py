@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgelip.cli.agreement import write_agreement
-from edgelip.errors import UsageError
+from edgelip.cli.pairing import ACCURACY
+from edgelip.cli.result_folders import read_ledger
 from edgelip.files import write_atomic, writing
-from edgelip.report.joint import joint_ledger
 from edgelip.report.ledger import Ledger, LedgerRow
 from edgelip.report.tradeoff import terminal_text, write_report
 from edgelip.runtime.check import check
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from edgelip.cli.workshop import Workshop
     from edgelip.data.stores.store import Store
 
-TABLE = "tradeoff.json"
-ACCURACY = "accuracy.json"
 RAW = "measurements.json"
 
 
@@ -79,42 +77,6 @@ def measure_variants(workshop: Workshop, bundles: Mapping[str, Path], *, command
 def table_text(folder: Path) -> str:
     """The table of an export, for a terminal. Raises MissingError or UsageError if there is none or it is damaged."""
     return terminal_text(read_ledger(folder))
-
-
-def read_ledger(folder: Path) -> Ledger:
-    path = folder / TABLE
-    if not path.is_file():
-        raise UsageError(f"There is no {path}. `edgelip export RECIPE` measures and writes one.")
-    return Ledger.from_json(path.read_bytes())
-
-
-def report_folders(folders: Sequence[Path], *, out: Path | None, as_json: bool) -> str:
-    """`edgelip report`: write the table's files anew from its JSON, or one table of several exports to `out`.
-
-    Returns the table. Raises UsageError where tables cannot be joined, or `out` is given for one export.
-    """
-    if len(folders) > 1:
-        ledger = joint_ledger(read_ledgers(folders), command=f"edgelip report {' '.join(map(str, folders))}")
-    else:
-        if out is not None:
-            raise UsageError("--out belongs to a report over several exports; one is written into its own folder.")
-        (out,) = folders
-        ledger = read_ledger(out)
-    if out is not None:
-        write_report(ledger, out)
-    return ledger.to_json() if as_json else terminal_text(ledger)
-
-
-def read_ledgers(folders: Sequence[Path]) -> dict[str, Ledger]:
-    """The tables of several exports by their recipes, or by their folders where recipes share a name."""
-    ledgers = [read_ledger(folder) for folder in folders]
-    recipes = [ledger.header.recipe for ledger in ledgers]
-    distinct = len({*recipes}) == len(recipes)
-    names = [recipe if distinct and recipe else str(folder) for recipe, folder in zip(recipes, folders, strict=True)]
-    if len({*names}) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"{repeated} is named twice. Name each export once.")
-    return dict(zip(names, ledgers, strict=True))
 
 
 def clips_file(workshop: Workshop) -> Path:

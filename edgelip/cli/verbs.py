@@ -9,8 +9,9 @@ import typer
 
 from edgelip.cli.arguments import AsJson, Overrides, RecipePath
 from edgelip.cli.verbs_data import data
-from edgelip.cli.verbs_measure import bench, blame, report
+from edgelip.cli.verbs_measure import bench, blame, compare
 from edgelip.cli.verbs_predict import predict
+from edgelip.cli.verbs_report import pick, report
 from edgelip.errors import UsageError
 
 app = typer.Typer(
@@ -151,7 +152,7 @@ def pack(
     typer.echo(pack_bundle(bundle, out=out, wheels=wheel, with_engines=with_engines, as_json=as_json))
 
 
-for verb in (predict, bench, blame, report):
+for verb in (predict, bench, compare, blame, report, pick):
     app.command()(verb)
 
 

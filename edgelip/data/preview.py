@@ -55,18 +55,24 @@ def contact_sheet(
     return sheet
 
 
-def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write a PNG that appears whole or not at all. Raises MissingError if the folder cannot be written."""
+def png_bytes(image: npt.NDArray[np.uint8]) -> bytes:
+    """A PNG file of a grey picture."""
     done: bool
     encoded: npt.NDArray[Any]
     done, encoded = cv2.imencode(".png", image)
     if not done:
         raise UsageError(f"image is {image.dtype} of shape {image.shape}; expected uint8 (H, W). Pass a grey picture.")
+    return encoded.tobytes()
+
+
+def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write a PNG that appears whole or not at all. Raises MissingError if the folder cannot be written."""
+    content = png_bytes(image)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
-            file.write(encoded.tobytes())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

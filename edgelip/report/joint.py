@@ -11,7 +11,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from edgelip.errors import UsageError
-from edgelip.report.ledger import Ledger, LedgerHeader
+from edgelip.report.ledger import Ledger, LedgerHeader, check_one_device, devices_of
 
 SEPARATOR = "/"  # recipe/variant
 _MACHINE = ("machine", "cpu", "device", "num_cpus_allowed", "int8_dot_product")
@@ -21,11 +21,12 @@ _OF_ONE_ROW = ("model",)  # engine settings that differ from row to row
 def joint_ledger(ledgers: Mapping[str, Ledger], *, command: str) -> Ledger:
     """The rows of all, called recipe/variant; ratios and drops stay those to the first row of their own table.
 
-    ledgers: by the name that goes before the variant. Raises UsageError for fewer than two, and as check_test_sets and
-    check_machines do.
+    ledgers: by the name that goes before the variant. Raises UsageError for fewer than two, for two
+    devices, and as check_test_sets and check_machines do.
     """
     if len(ledgers) < 2:
         raise UsageError(f"a joint table of {len(ledgers)} tables; expected at least 2 exports. Name another folder.")
+    check_one_device(devices_of(row for ledger in ledgers.values() for row in ledger.rows), what=", ".join(ledgers))
     check_test_sets(ledgers)
     check_machines(ledgers)
     sittings = _sittings(ledgers)

@@ -1,21 +1,39 @@
-"""The compression ledger: one row a deployed variant, what was measured on it, and where.
-
-Read and written as JSON, strictly: a misspelt key is an error, not a silent gap in a table.
-"""
+"""The compression ledger: one row a deployed variant, what was measured on it, and where."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self, get_type_hints
 
 from edgelip.errors import UsageError
-from edgelip.registry import nearest
+from edgelip.report.metrics import end_name, metric
+from edgelip.report.strict import check_keys, check_sentences, check_value, is_number
 
 SCHEMA_VERSION = 1
 VALID = "VALID"
+HERE = "here"  # the device of rows that name none
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured value; low, high: its 95 % interval, None where none was computed."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def from_json(cls, values: Any, what: str) -> Self:
+        """Raises UsageError beginning with `what` unless these are a finite value, low and high."""
+        check_keys(values, [each.name for each in fields(cls)], what, may_miss=("low", "high"))
+        if not is_number(values.get("value")):
+            raise UsageError(f"{what} has the value {values.get('value')!r}; expected a finite number.")
+        for end in ("low", "high"):
+            check_value(values.get(end), float | None, f"{what} has {end}")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -24,6 +42,8 @@ class LedgerRow:
 
     latency_ratio and top1_drop_points compare with the first row, on the same clips; a drop above 0 is worse.
     sitting: of a joint table, whose times only compare within one; None where all rows were measured side by side.
+    Absent in older tables: figures: whatever else was measured, by the names of metrics.METRICS; reasons: why the badge
+    is not VALID; target: engine, precision, threads and options in words; energy_boundary: what the energy is of.
     """
 
     variant: str
@@ -62,24 +82,60 @@ class LedgerRow:
     badge: str | None
     bundle_sha256: str | None
     sitting: str | None = None
+    device: str | None = None
+    target: str | None = None
+    energy_boundary: str | None = None
+    command: str | None = None
+    reasons: tuple[str, ...] = ()
+    figures: Mapping[str, Figure] = field(default_factory=dict)
 
     @property
     def is_valid(self) -> bool:
         return self.badge == VALID
 
+    def figure(self, name: str) -> Figure | None:
+        """A figure by its name in metrics.METRICS, with its interval; None if it was not measured."""
+        if name in self.figures:
+            return self.figures[name]
+        value = getattr(self, name, None) if metric(name) else None
+        if value is None:
+            return None
+        return Figure(value, getattr(self, end_name(name, "low"), None), getattr(self, end_name(name, "high"), None))
+
+    def value(self, name: str) -> float | None:
+        found = self.figure(name)
+        return None if found is None else found.value
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Every key; of those that older tables lack, the ones that say something."""
+        values = {**asdict(self), "reasons": list(self.reasons)}
+        return {key: value for key, value in values.items() if value not in _NEWER.get(key, ())}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Raises UsageError for a key that is unknown or missing, or a value of another kind."""
         name = values.get("variant") if isinstance(values, Mapping) else None
         where = f"ledger row {name!r}"
-        known = [each.name for each in fields(cls)]
-        _check_keys(values, known, where, may_miss=("sitting",))
+        check_keys(values, [each.name for each in fields(cls)], where, may_miss=("sitting", *_NEWER))
         for key, kind in get_type_hints(cls).items():
-            _check_value(values.get(key), kind, f"{where} has {key}")
-        return cls(**dict(values))
+            if key not in ("reasons", "figures"):
+                check_value(values.get(key), kind, f"{where} has {key}")
+        reasons, figures = values.get("reasons", ()), values.get("figures", {})
+        check_sentences(reasons, f"{where} has reasons")
+        if not isinstance(figures, Mapping):
+            raise UsageError(f"{where} has figures of kind {type(figures).__name__}; expected a table.")
+        for each in figures:
+            if metric(each) is None:
+                raise UsageError(f"{where} has the figure {each!r}; report/metrics.py lists those that there are.")
+        read = {key: Figure.from_json(each, f"{where}, {key},") for key, each in figures.items()}
+        return cls(**{**values, "reasons": tuple(reasons), "figures": read})
+
+
+_NEWER: Mapping[str, Sequence[Any]] = {
+    **dict.fromkeys(("device", "target", "energy_boundary", "command"), (None,)),
+    "reasons": ([],),
+    "figures": ({},),
+}
 
 
 @dataclass(frozen=True)
@@ -106,11 +162,11 @@ class LedgerHeader:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Raises UsageError for an unknown key or a value of another kind; a missing key is not known."""
         known = [each.name for each in fields(cls)]
-        _check_keys(values, known, "ledger header", may_miss=known)
+        check_keys(values, known, "ledger header", may_miss=known)
         for key in ("test_clips", "speakers", "recipe", "command", "test_set", "measured_at"):
             if key in values:
                 kind = int | None if key in ("test_clips", "speakers") else str | None
-                _check_value(values[key], kind, f"ledger header has {key}")
+                check_value(values[key], kind, f"ledger header has {key}")
         notes, environment = values.get("notes") or (), values.get("environment") or {}
         if isinstance(notes, str) or not all(isinstance(note, str) for note in notes):
             raise UsageError(f"ledger header has notes {notes!r}; expected a list of sentences.")
@@ -130,7 +186,7 @@ class Ledger:
         if not self.rows:
             raise UsageError("a ledger of 0 rows; expected at least 1 measured variant. Measure one first.")
         names = [row.variant for row in self.rows]
-        repeated = sorted({name for name in names if names.count(name) > 1})
+        repeated = sorted(name for name, count in Counter(names).items() if count > 1)
         if repeated:
             raise UsageError(f"ledger has variant {repeated[0]!r} twice; expected distinct names. Rename one.")
 
@@ -138,6 +194,10 @@ class Ledger:
     def sittings(self) -> tuple[str | None, ...]:
         """The sittings that the rows were measured in, in order."""
         return tuple(dict.fromkeys(row.sitting for row in self.rows))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return devices_of(self.rows)
 
     def shown_rows(self) -> tuple[LedgerRow, ...]:
         """The rows as tables show them: those that are not VALID last, else in the order measured."""
@@ -162,9 +222,14 @@ class Ledger:
         """The inverse of `to_json`. Raises UsageError if the text is damaged or of another schema version."""
         try:
             content = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"the ledger is not JSON ({error}). Measure again.") from error
-        _check_keys(content, ["schema_version", "header", "rows"], "ledger")
+        return cls.from_content(content)
+
+    @classmethod
+    def from_content(cls, content: Any) -> Self:
+        """From what the JSON text holds."""
+        check_keys(content, ["schema_version", "header", "rows"], "ledger")
         version = content["schema_version"]
         if version != SCHEMA_VERSION:
             raise UsageError(f"the ledger has schema version {version!r}; expected {SCHEMA_VERSION}. Update edgelip.")
@@ -173,24 +238,15 @@ class Ledger:
         return cls.from_rows(content["header"], content["rows"])
 
 
-def _check_keys(values: Any, known: Sequence[str], where: str, *, may_miss: Sequence[str] = ()) -> None:
-    if not isinstance(values, Mapping):
-        raise UsageError(f"{where} is a {type(values).__name__}; expected a table with {', '.join(known)}.")
-    for key in values:
-        if key not in known:
-            raise UsageError(f"{where} has the unknown key {key!r}. {nearest(str(key), known)}")
-    missing = [key for key in known if key not in values and key not in may_miss]
-    if missing:
-        raise UsageError(f"{where} lacks {', '.join(missing)}; expected every key, None where not measured.")
+def devices_of(rows: Iterable[LedgerRow]) -> tuple[str, ...]:
+    """The devices that the rows were measured on, in order; 'here' for those that name none."""
+    return tuple(dict.fromkeys(row.device or HERE for row in rows))
 
 
-def _check_value(value: Any, kind: Any, what: str) -> None:
-    if kind == (int | None):
-        fits, expected = value is None or (isinstance(value, int) and not isinstance(value, bool)), "a whole number"
-    elif kind == (float | None):
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fits, expected = value is None or (is_number and math.isfinite(value)), "a finite number"
-    else:
-        fits, expected = isinstance(value, str) or (value is None and kind is not str), "text"
-    if not fits:
-        raise UsageError(f"{what} {value!r}; expected {expected}{'' if kind is str else ' or None'}.")
+def check_one_device(devices: Sequence[str], *, what: str) -> None:
+    """Raises UsageError if there are several."""
+    if len(devices) > 1:
+        raise UsageError(
+            f"{what} holds rows of {len(devices)} devices: {', '.join(devices)}. Figures of different devices do not "
+            "compare; choose one with --device NAME."
+        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,10 +12,16 @@ from edgelip.errors import UsageError
 T = TypeVar("T")
 
 
-def pareto_front(rows: Sequence[T], *, minimise: Sequence[str] = (), maximise: Sequence[str] = ()) -> list[T]:
+def pareto_front(
+    rows: Sequence[T],
+    *,
+    minimise: Sequence[str] = (),
+    maximise: Sequence[str] = (),
+    read: Callable[[T, str], float | None] | None = None,
+) -> list[T]:
     """The rows, order kept, that no other row matches in every objective and beats in one; equals all stay.
 
-    minimise, maximise: names of attributes; a row where one is None is left out.
+    minimise, maximise: names of attributes, or of what `read` gives; a row where one is None is left out.
     Raises UsageError without an objective, or for an attribute that a row lacks.
     """
     objectives = [*minimise, *maximise]
@@ -23,11 +29,12 @@ def pareto_front(rows: Sequence[T], *, minimise: Sequence[str] = (), maximise: S
         raise UsageError("a Pareto front of no objectives; expected at least 1 to minimise or maximise.")
     for row in rows:
         for name in objectives:
-            if not hasattr(row, name):
+            if read is None and not hasattr(row, name):
                 raise UsageError(f"a {type(row).__name__} has no {name!r} to compare. Name one of its fields.")
-    measured = [row for row in rows if all(getattr(row, name) is not None for name in objectives)]
+    values: list[list[Any]] = [[(read or getattr)(row, name) for name in objectives] for row in rows]
+    measured = [row for row, own in zip(rows, values, strict=True) if None not in own]
     sign = np.array([1.0] * len(minimise) + [-1.0] * len(maximise))
-    costs_RO = np.array([[getattr(row, name) for name in objectives] for row in measured], float).reshape(-1, len(sign))
+    costs_RO = np.array([own for own in values if None not in own], float).reshape(-1, len(sign))
     costs_RO *= sign
     front = []
     for row, cost_O in zip(measured, costs_RO, strict=True):

@@ -8,13 +8,14 @@ stdout carries the result, stderr the progress; exit codes are those of edgelip.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence
 
+from edgelip.runtime.arguments import chosen, make_parser
 from edgelip.runtime.errors import ClipError, EdgelipError, MeasurementError, MissingError, UsageError
 
 _CLIPS_LIMIT_BYTES = 64 << 30
@@ -22,11 +23,11 @@ _CLIPS_LIMIT_BYTES = 64 << 30
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """Run one verb; the exit code."""
-    options = _parser().parse_args(arguments)
+    options = make_parser(_first_line(__doc__)).parse_args(arguments)
     try:
-        if options.run is not _doctor:
+        if options.verb != "doctor":
             _require_numpy()
-        return int(options.run(options))
+        return _VERBS[options.verb](options)
     except EdgelipError as error:
         print(f"edgelip: {error}", file=sys.stderr)
         return error.exit_code
@@ -53,7 +54,7 @@ def _doctor(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from edgelip.runtime.check import check
 
-    results = check(options.bundle, threads=options.threads, **_chosen(options))
+    results = check(options.bundle, threads=options.threads, **chosen(options))
     if options.json:
         _print_json([result.to_json() for result in results])
     else:
@@ -69,9 +70,9 @@ def _predict(options: argparse.Namespace) -> int:
     from edgelip.runtime.clip_file import ARRAY_NAMES, clip_batches
     from edgelip.runtime.recogniser import Recogniser
 
-    chosen = _chosen(options)
-    bundle = Bundle.open(options.bundle, required_key=chosen.pop("required_key"))
-    with Recogniser(bundle, threads=options.threads, **chosen) as recogniser:
+    kept = chosen(options)
+    bundle = Bundle.open(options.bundle, required_key=kept.pop("required_key"))
+    with Recogniser(bundle, threads=options.threads, **kept) as recogniser:
         parts = []
         try:
             with open_array(Path(options.clips), ARRAY_NAMES) as stream:
@@ -112,16 +113,16 @@ def _build(options: argparse.Namespace) -> int:
     from edgelip.runtime.bundle import Bundle
     from edgelip.runtime.engines.engine import engine_class
 
-    chosen = _chosen(options)
+    kept = chosen(options)
     engine_class(options.engine)  # a missing package is said before anything large is read
-    bundle = Bundle.open(options.bundle, required_key=chosen.pop("required_key"))
-    precisions = [chosen.pop("precision")]
+    bundle = Bundle.open(options.bundle, required_key=kept.pop("required_key"))
+    precisions = [kept.pop("precision")]
     if precisions == [None]:
         precisions = list(bundle.precisions_for(options.engine))
     built = []
     for precision in precisions:
         say = _teller("build")
-        built.append(build_artefact(bundle, precision=precision, say=say, **chosen))
+        built.append(build_artefact(bundle, precision=precision, say=say, **kept))
     if options.json:
         _print_json([artefact.to_json() for artefact in built])
     else:
@@ -130,36 +131,50 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from edgelip.runtime.bench import Effort, bench
+    from edgelip.runtime.bench import bench
+    from edgelip.runtime.effort import Effort
+    from edgelip.runtime.measurement import SINGLE_STREAM
 
     effort = Effort(
         seconds=options.seconds,
         min_count=options.min_count,
         warm_up_cap_s=options.warm_up_cap,
         energy_s=options.energy,
+        clips_per_query=options.clips_per_query,
+        batch=options.batch,
+        fps=options.fps,
+        hop_frames=options.hop_frames,
     )
-    command = f"python -m edgelip.runtime bench {options.bundle} --engine {options.engine} --threads {options.threads}"
-    command += "".join(f" --option {option}" for option in options.option)
+    scenario = options.scenario or SINGLE_STREAM
+    if options.output and Path(options.output).suffix != ".json":
+        raise UsageError(f"--output is {options.output}; expected FILE.json: the samples go into FILE.npz beside it.")
+    if options.output and not Path(options.output).parent.is_dir():  # known before minutes of measuring
+        folder = Path(options.output).parent
+        raise UsageError(f"--output is {options.output}; its folder {folder} is not there. Make it or choose another.")
     run = bench(
         options.bundle,
         threads=options.threads,
-        **_chosen(options),
+        **chosen(options),
         effort=effort,
+        scenario=scenario,
+        drop_cache=options.drop_page_cache,
         started_ns=options.started_ns,
-        command=f"{command} --seconds {options.seconds:g}",
+        command=_bench_command(options, effort.options(scenario)),
         say=_teller("bench"),
     )
     if options.output:
-        _write(Path(options.output), json.dumps(run.to_json()).encode())
+        run.write(options.output)
     if options.json and not options.output:
         _print_json(run.to_json())
     elif options.json:
         _print_json([measurement.to_json() for measurement in run.measurements()])
     else:
-        print(f"{run.bundle}: {run.precision} on {run.engine}, {run.threads} threads, batch 1: {run.badge}")
+        clips = "1 clip" if run.batch == 1 else f"{run.batch} clips"
+        how = f"{run.scenario}, {run.precision} on {run.engine}, {run.threads} threads, {clips} a query"
+        print(f"{run.bundle}: {how}: {run.badge}")
         for measurement in run.measurements():
             value = f"{measurement.value:10.3f} {measurement.unit}"
-            print(f"  {measurement.name:20} {value}  (n {measurement.num_samples})")
+            print(f"  {measurement.name:25} {value}  (n {measurement.num_samples})")
     for reason in run.reasons:
         print(f"edgelip: {run.badge}: {reason}", file=sys.stderr)
     if options.strict and run.badge != "VALID":
@@ -167,77 +182,37 @@ def _bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m edgelip.runtime", description=_first_line(__doc__))
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
-    verbs.required = True
-
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("bundle", metavar="BUNDLE", help="folder with manifest.json")
-    shared.add_argument("--engine", default="ort", help="ort, openvino, tensorrt, ...; a wrong one lists all")
-    shared.add_argument("--precision", help="which model of the bundle (default: the first that the engine takes)")
-    shared.add_argument("--threads", type=_whole, default=1, help="processor threads (default: 1)")
-    shared.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="of the engine, such as hint=throughput"
-    )
-    shared.add_argument("--require-signature", metavar="KEY.pub", help="refuse a bundle that this key did not sign")
-    shared.add_argument("--json", action="store_true", help="result as JSON on stdout")
-
-    verb = verbs.add_parser("check", parents=[shared], help="is the bundle whole, and does it compute what it should?")
-    verb.set_defaults(run=_check)
-
-    verb = verbs.add_parser("predict", parents=[shared], help="words of clips, with probabilities")
-    clips_help = ".npz (array 'frames' or 'data') or .npy: uint8 (B, T, H, W); of a sign float (T, 543, 3)"
-    verb.add_argument("clips", metavar="CLIPS", help=clips_help)
-    verb.add_argument("--top", type=_whole, default=3, help="words a clip (default: 3)")
-    verb.add_argument("--batch", type=_whole, default=16, help="clips at a time (default: 16)")
-    verb.add_argument("--logits", metavar="OUT.npy", help="write float32 scores (B, V) instead of words")
-    verb.set_defaults(run=_predict)
-
-    verb = verbs.add_parser("build", parents=[shared], help="make of the ONNX file what runs on this kind of device")
-    verb.set_defaults(run=_build)
-
-    verb = verbs.add_parser("bench", parents=[shared], help="cold start, memory and latency in this process")
-    verb.add_argument("--seconds", type=float, default=3.0, help="measure at least this long (default: 3)")
-    verb.add_argument("--min-count", type=_whole, default=64, help="measure at least so many clips (default: 64)")
-    verb.add_argument("--warm-up-cap", type=float, default=10.0, help="longest warm-up in s (default: 10)")
-    verb.add_argument("--energy", type=float, default=0.0, metavar="S", help="then run S seconds with a power sensor")
-    verb.add_argument("--started-ns", type=int, help="monotonic clock when this process was spawned")
-    verb.add_argument("--strict", action="store_true", help="exit 6 unless the measurement is valid")
-    verb.add_argument("-o", "--output", metavar="FILE", help="write every raw sample as JSON")
-    verb.set_defaults(run=_bench)
-
-    verb = verbs.add_parser("doctor", help="what is here, what is missing, and the command that mends it")
-    verb.add_argument("--json", action="store_true", help="result as JSON on stdout")
-    verb.set_defaults(run=_doctor)
-    return parser
+def _bench_command(options: argparse.Namespace, effort: Sequence[str]) -> str:
+    """What repeats this run."""
+    words = ["python", "-m", "edgelip.runtime", "bench", options.bundle, "--engine", options.engine]
+    words += ["--precision", options.precision] if options.precision else []
+    words += ["--threads", str(options.threads), *(word for pair in options.option for word in ("--option", pair))]
+    words += [*effort, *(["--drop-page-cache"] if options.drop_page_cache else [])]
+    return " ".join(shlex.quote(word) for word in words)
 
 
-def _chosen(options: argparse.Namespace) -> Dict[str, Any]:
-    """What all verbs hand on: which engine, model and key. Raises UsageError for an option without a value."""
-    pairs = {}
-    for option in options.option:
-        name, equals, value = option.partition("=")
-        if not equals or not name or not value:
-            raise UsageError(f"--option {option} is not NAME=VALUE, as in --option hint=throughput.")
-        pairs[name] = value
-    return {
-        "engine": options.engine,
-        "precision": options.precision,
-        "options": pairs,
-        "required_key": options.require_signature,
-    }
+def _windows(options: argparse.Namespace) -> int:
+    from edgelip.runtime.windows import obey
+
+    # The answers have a descriptor of their own: what an engine prints to stdout must not be taken for one.
+    with os.fdopen(os.dup(1), "wb") as told:
+        os.dup2(2, 1)
+        obey(options.bundle, sys.stdin.buffer, told, threads=options.threads, cpu=options.cpu, **chosen(options))
+    return 0
+
+
+_VERBS: Dict[str, Callable[[argparse.Namespace], int]] = {
+    "check": _check,
+    "predict": _predict,
+    "build": _build,
+    "bench": _bench,
+    "windows": _windows,
+    "doctor": _doctor,
+}
 
 
 def _teller(verb: str) -> Callable[[str], None]:
     return lambda line: print(f"{verb}: {line}", file=sys.stderr)
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}; expected 1 or more")
-    return number
 
 
 def _first_line(text: Optional[str]) -> str:
@@ -267,21 +242,11 @@ def _write_logits(path: Path, logits_BV: Any) -> None:
 
     import numpy as np
 
+    from edgelip.runtime.plain_files import write_plain
+
     content = io.BytesIO()
     np.save(content, logits_BV)
-    _write(path, content.getvalue())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all. Raises MissingError where the disk or a permission forbids it."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise MissingError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
+    write_plain(path, content.getvalue())
 
 
 if __name__ == "__main__":

@@ -221,14 +221,32 @@ def network_input(clips: np.ndarray, spec: ClipSpec) -> np.ndarray:
     Of landmarks: float32 (B, T, P, A) as stored, NaN where a point is lost.
     Raises ClipError on another dtype, frame count or size, and for a classifier of audio.
     """
+    return normalise_clips(crop_clips(clips, spec), spec)
+
+
+def crop_clips(clips: np.ndarray, spec: ClipSpec) -> np.ndarray:
+    """The first half of `network_input`: uint8 (B, T, input_px, input_px), pooled and cropped; a view where it can be.
+
+    Landmarks are looked at and come back as they are. Raises what `network_input` raises.
+    """
     require_stored(spec)
     clips = np.asarray(clips)
     if spec.kind == "landmarks":
-        return _landmarks_input(clips, spec)
-    return _frames_input(clips, spec)
+        return _checked_landmarks(clips, spec)
+    return _cropped_frames(clips, spec)
 
 
-def _landmarks_input(points_BTPA: np.ndarray, spec: ClipSpec) -> np.ndarray:
+def normalise_clips(clips: np.ndarray, spec: ClipSpec) -> np.ndarray:
+    """The second half of `network_input`: float32 (B, *spec.input_shape) of what `crop_clips` gave."""
+    if spec.kind == "landmarks":
+        return normalised(clips, spec.point_set, spec.normalise)[:, None]
+    scale = np.float32(1.0 / (255.0 * spec.std))
+    shift = np.float32(spec.mean / spec.std)
+    result: np.ndarray = np.ascontiguousarray((clips.astype(np.float32) * scale - shift)[:, None])
+    return result
+
+
+def _checked_landmarks(points_BTPA: np.ndarray, spec: ClipSpec) -> np.ndarray:
     if points_BTPA.dtype != np.float32 or points_BTPA.ndim != 4 or points_BTPA.shape[1:] != spec.stored_shape:
         shape = ", ".join(str(length) for length in spec.stored_shape)
         raise ClipError(
@@ -236,10 +254,10 @@ def _landmarks_input(points_BTPA: np.ndarray, spec: ClipSpec) -> np.ndarray:
             "stored; of all 543 points edgelip.runtime.clip.landmarks_from_raw makes them."
         )
     require_finite(points_BTPA)
-    return normalised(points_BTPA, spec.point_set, spec.normalise)[:, None]
+    return points_BTPA
 
 
-def _frames_input(frames_BTHW: np.ndarray, spec: ClipSpec) -> np.ndarray:
+def _cropped_frames(frames_BTHW: np.ndarray, spec: ClipSpec) -> np.ndarray:
     expected = f"uint8 (B, {spec.frames}, {spec.roi_px}, {spec.roi_px})"
     if spec.pool > 1:
         expected += f" or (B, {spec.frames}, {spec.stored_px}, {spec.stored_px})"
@@ -252,8 +270,4 @@ def _frames_input(frames_BTHW: np.ndarray, spec: ClipSpec) -> np.ndarray:
         frames_BTHW = pool_frames(frames_BTHW, spec.pool)
     offset = (spec.stored_px - spec.input_px) // 2
     inside = slice(offset, offset + spec.input_px)
-    scale = np.float32(1.0 / (255.0 * spec.std))
-    shift = np.float32(spec.mean / spec.std)
-    normalised = frames_BTHW[:, :, inside, inside].astype(np.float32) * scale - shift
-    result: np.ndarray = np.ascontiguousarray(normalised[:, None])
-    return result
+    return frames_BTHW[:, :, inside, inside]

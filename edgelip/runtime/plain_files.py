@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 from pathlib import Path
 from typing import BinaryIO, Tuple
 
-from edgelip.runtime.errors import BundleError
+from edgelip.runtime.errors import BundleError, MissingError
 from edgelip.runtime.manifest import FileEntry
 
 _CHUNK_BYTES = 1 << 20
@@ -57,3 +58,26 @@ def verify_file(path: Path, entry: FileEntry) -> None:
     if digest.hexdigest() != entry.sha256:
         got, wanted = digest.hexdigest()[:8], entry.sha256[:8]
         raise BundleError(f"{entry.name} has changed: sha256 {got}.., manifest says {wanted}... {again}")
+
+
+def write_plain(path: Path, content: bytes) -> None:
+    """Put `content` at `path` whole or not at all: written beside it, synced, renamed.
+
+    Raises MissingError where the disk or a permission forbids it.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise MissingError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error

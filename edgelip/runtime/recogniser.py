@@ -102,6 +102,10 @@ class Recogniser:
         """The words of one clip's scores."""
         return prediction_from_logits(logits_V, self.bundle.manifest.vocabulary, top=top)
 
+    def fallback(self) -> Optional[str]:
+        """What did not run where and as the bundle says; see Engine.fallback, which takes time."""
+        return self.engine.fallback(self.model.precision)
+
     def close(self) -> None:
         self.engine.close()
 

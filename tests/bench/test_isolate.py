@@ -9,11 +9,15 @@ from tiny_bundles import expected_logits, make_clips, write_bundle
 
 from edgelip.bench import isolate
 from edgelip.bench.isolate import Subject, bench_launches, bench_once, deployed_logits, run_runtime
+from edgelip.runtime.effort import Effort
 from edgelip.runtime.errors import EdgelipError, MeasurementError, MissingError, UsageError
+from edgelip.runtime.measurement import BenchRun
 
 
 def test_run_comes_from_a_fresh_process(tmp_path: Path) -> None:
-    run = bench_once(Subject(write_bundle(tmp_path / "tiny")), seconds=0.05)
+    kept = tmp_path / "launches" / "launch-1.json"
+    run = bench_once(Subject(write_bundle(tmp_path / "tiny")), effort=Effort(seconds=0.05), samples_into=kept)
+    assert BenchRun.read(kept) == run
     assert len(run.latency_ns) >= 64
     assert run.cold_start_ms["imports"] > 10  # the interpreter's own start and numpy
     assert run.environment["peak_memory_from"] == "clear_refs"
@@ -23,6 +27,20 @@ def test_logits_come_through_the_deployed_runtime(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "clips.npz", frames=make_clips(40), labels=np.zeros(40, np.int64))
     logits_NV = deployed_logits(Subject(write_bundle(tmp_path / "tiny"), threads=2), tmp_path / "clips.npz")
     np.testing.assert_allclose(logits_NV, expected_logits(make_clips(40)), atol=1e-5)
+
+
+def test_scenario_and_effort_reach_the_process(tmp_path: Path) -> None:
+    effort = Effort(seconds=0, min_count=3, warm_up_cap_s=0, clips_per_query=5)
+    run = bench_once(Subject(write_bundle(tmp_path / "tiny")), effort=effort, scenario="MultiStream")
+    assert (run.scenario, run.batch, len(run.samples_ns["query"])) == ("MultiStream", 5, 3)
+    assert "--clips-per-query 5" in run.command
+
+
+def test_a_setting_of_another_scenario_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"fps has no effect on SingleStream; it belongs to Streaming\. Leave it out"):
+        bench_once(Subject(Path("a")), effort=Effort(fps=25))
+    with pytest.raises(UsageError, match=r"There is no scenario 'Server'\. Known: SingleStream, "):
+        bench_once(Subject(Path("a")), scenario="Server")
 
 
 def test_launches_visit_every_bundle_in_rotated_order(monkeypatch: pytest.MonkeyPatch) -> None:

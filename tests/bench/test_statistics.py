@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from edgelip.bench import statistics
@@ -17,6 +19,42 @@ def test_minimum_counts_follow_from_the_binomial_rule(percent: float) -> None:
     assert count == MINIMUM_COUNT[percent]
     above = 1 - percent / 100
     assert scipy.stats.binom.cdf(1, count, above) <= 0.01 < scipy.stats.binom.cdf(1, count - 1, above)
+
+
+def test_minimum_counts_are_those_that_loadgen_ends_at() -> None:
+    # MLCommons LoadGen names 64 queries for p90 and 662 for p99 (mlcommons/endpoints#417); the rest of the facts.
+    counts = [statistics.minimum_count(percent) for percent in (50, 90, 95, 99, 99.9)]
+    assert counts == [11, 64, 130, 662, 6636]
+
+
+@pytest.mark.parametrize("count", [63, 64, 661, 5000])
+def test_early_stopping_drops_what_the_beta_distribution_allows(count: int) -> None:
+    """The same by another road: P[Bin(q, p) <= t] is the regularised incomplete beta function of 1 - p."""
+    allowed = [t for t in range(1, count) if scipy.special.betainc(count - t, t + 1, 0.9) <= 0.01]
+    assert bool(allowed) == (count >= 64)
+    if allowed:
+        dropped = max(allowed) - 1
+        assert statistics.early_stopping_estimate(list(range(count)), 90) == count - 1 - dropped
+
+
+@pytest.mark.parametrize("percent", ["0.1", "25", "50", "90", "99.9", "100"])
+@pytest.mark.parametrize("count", [1, 2, 10, 101, 1000])
+def test_percentile_is_the_inverted_distribution_function(count: int, percent: str) -> None:
+    samples = np.random.default_rng(count).permutation(count).astype(float)
+    found = statistics.percentile(samples.tolist(), float(percent))
+    assert found == sorted(samples)[math.ceil(Fraction(percent) * count / 100) - 1]
+    if percent != "99.9":  # 99.9 % of 1000 is 999.0000000000001 to numpy
+        assert found == np.percentile(samples, float(percent), method="inverted_cdf")
+
+
+def test_order_statistic_interval_covers_whatever_the_distribution() -> None:
+    rng = np.random.default_rng(0)
+    for draw, true in ((rng.standard_cauchy, 0.0), (rng.exponential, math.log(2)), (rng.normal, 0.0)):
+        covered = []
+        for _ in range(500):
+            found = statistics.order_statistic_interval(draw(size=40).tolist(), 50)
+            covered.append(found.low <= true <= found.high)
+        assert 0.93 <= np.mean(covered) <= 0.99  # 96.2 % by the binomial
 
 
 def test_early_stopping_takes_the_highest_sample_at_the_minimum_count() -> None:
@@ -122,6 +160,52 @@ def test_mcnemar_is_scipys_binomial_test(first: int, second: int) -> None:
     total = first + second
     expected = scipy.stats.binomtest(first, total).pvalue if total else 1.0
     assert statistics.mcnemar_p(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_mcnemar_is_the_tail_of_the_binomial_by_hand() -> None:
+    # 25 lost and none gained: 2 / 2^25. 5 against 15: 2 (1 + 20 + 190 + 1140 + 4845 + 15504) / 2^20.
+    assert statistics.mcnemar_p(25, 0) == 2 / 2**25
+    assert statistics.mcnemar_p(5, 15) == statistics.mcnemar_p(15, 5) == 2 * 21_700 / 2**20
+
+
+def test_wilson_interval_is_that_of_the_textbook() -> None:
+    # Newcombe, Statistics in Medicine 17, 1998, table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for hits, trials, low, high in (
+        (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)
+    ):  # fmt: skip
+        found = statistics.wilson_interval(hits, trials)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_bootstrap_mean_is_scipys_bootstrap() -> None:
+    values_L = np.random.default_rng(0).normal(0.01, 0.02, 12)
+    plain = statistics.bootstrap_mean(values_L, expanded=False)
+    by_scipy = scipy.stats.bootstrap(
+        (values_L,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert (plain.low, plain.high) == pytest.approx((by_scipy.low, by_scipy.high), abs=5e-4)
+    wider = statistics.bootstrap_mean(values_L)
+    student = scipy.stats.ttest_1samp(values_L, 0).confidence_interval(0.95)
+    assert wider.high - wider.low == pytest.approx(student.high - student.low, rel=0.06)
+    assert plain.value == wider.value == values_L.mean()
+
+
+def test_paired_difference_is_scipys_bootstrap() -> None:
+    rng = np.random.default_rng(0)
+    base_N = rng.random(2500) < 0.88
+    other_N = base_N ^ (rng.random(2500) < 0.02)
+    found = statistics.paired_accuracy_difference(other_N, base_N)
+    change_N = other_N.astype(float) - base_N
+    by_scipy = scipy.stats.bootstrap(
+        (change_N,),
+        np.mean,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+        vectorized=True,
+        batch=100,
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((by_scipy.low, by_scipy.high), abs=5e-4)
 
 
 def test_accuracy_counts_the_best_words() -> None:

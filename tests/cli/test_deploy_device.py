@@ -12,7 +12,7 @@ from tiny_bundles import model_entry, write_bundle
 
 from edgelip.cli.deploy_device import DeployOptions, export_to_device
 from edgelip.errors import UsageError
-from edgelip.runtime.bench import Effort
+from edgelip.runtime.effort import Effort
 
 PI = "raspberry-pi-5"
 

@@ -44,18 +44,19 @@ def test_report_joins_exports_and_writes_them_where_told(edgelip: Edgelip, expor
     done = edgelip("report", *exports, "--out", tmp_path / "joint", "--json")
     assert [row["sitting"] for row in json.loads(done.out)["rows"]] == ["A", "B"]
     assert {path.name for path in (tmp_path / "joint").iterdir()} == {
-        "tradeoff.md", "tradeoff.csv", "tradeoff.json", "tradeoff.png"
+        "tradeoff.md", "tradeoff.csv", "tradeoff.json", "tradeoff.png", "report.html"
     }  # fmt: skip
 
 
-def test_report_of_one_export_is_written_into_it(edgelip: Edgelip, exports: list[Path], tmp_path: Path) -> None:
-    assert edgelip("report", exports[0]).code == 0
+def test_report_of_one_export_is_written_into_it_or_where_told(
+    edgelip: Edgelip, exports: list[Path], tmp_path: Path
+) -> None:
+    done = edgelip("report", exports[0])
+    assert done.code == 0
+    assert done.out.endswith(f"\nPage: {exports[0] / 'report.html'}\n")
     assert (exports[0] / "tradeoff.md").is_file()
-    done = edgelip("report", exports[0], "--out", tmp_path / "joint")
-    assert (done.code, done.line) == (
-        2,
-        "edgelip: --out belongs to a report over several exports; one is written into its own folder.",
-    )
+    assert edgelip("report", exports[0], "--out", tmp_path / "joint").code == 0
+    assert (tmp_path / "joint/report.html").is_file()
     done = edgelip("report", exports[0], exports[0])
     assert (done.code, done.line) == (2, f"edgelip: {exports[0]} is named twice. Name each export once.")
 

@@ -84,3 +84,11 @@ def test_other_engines_and_threads_are_refused(key: str, value: Any) -> None:
 def test_one_table_is_no_joint_table() -> None:
     with pytest.raises(UsageError, match="a joint table of 1 tables; expected at least 2 exports"):
         joint_ledger({"a": export("a")}, command="")
+
+
+def test_rows_of_two_devices_are_refused_by_name() -> None:
+    rows = [{**make_row("dense"), "device": "orin-nx-8"}]
+    other = Ledger.from_rows(export("b").header.to_json(), rows)
+    message = r"a, b holds rows of 2 devices: here, orin-nx-8\. Figures of different devices do not compare; choose one"
+    with pytest.raises(UsageError, match=message):
+        joint_ledger({"a": export("a"), "b": other}, command="")

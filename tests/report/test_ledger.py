@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgelip.errors import UsageError
-from edgelip.report.ledger import Ledger, LedgerHeader, LedgerRow
+from edgelip.report.ledger import Figure, Ledger, LedgerHeader, LedgerRow
 
 
 def make_row(variant: str, **changes: Any) -> dict[str, Any]:
@@ -72,6 +72,37 @@ def test_a_missing_key_is_refused_and_none_is_not() -> None:
     with pytest.raises(UsageError, match=r"ledger row None is a list; expected a table with variant, method"):
         LedgerRow.from_json([])  # type: ignore[arg-type]
     assert LedgerRow.from_json({**values, "macs": None, "badge": None}).macs is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"figures": {"latency_p49_ms": {"value": 1.0}}}, r"has the figure 'latency_p49_ms'; report/metrics\.py lists"),
+        (
+            {"figures": {"miss_pct": {"value": None}}},
+            r"ledger row 'x', miss_pct, has the value None; expected a finite",
+        ),
+        (
+            {"figures": {"miss_pct": {"value": 1, "low": "a"}}},
+            r"miss_pct, has low 'a'; expected a finite number or None",
+        ),
+        ({"figures": {"miss_pct": 3}}, r"ledger row 'x', miss_pct, is a int; expected a table with value, low, high"),
+        ({"figures": [1]}, r"ledger row 'x' has figures of kind list; expected a table\."),
+        ({"reasons": "noisy"}, r"ledger row 'x' has reasons 'noisy'; expected a list of sentences\."),
+        ({"device": 3}, r"ledger row 'x' has device 3; expected text or None\."),
+    ],
+)
+def test_newer_keys_are_read_as_strictly(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        LedgerRow.from_json({**make_row("x"), **change})
+
+
+def test_any_figure_is_read_by_its_name_whatever_its_column() -> None:
+    row = LedgerRow.from_json({**make_row("x"), "figures": {"latency_p99_ms": {"value": 4.0}}})
+    assert row.figure("latency_p50_ms") == Figure(2.0, 1.9, 2.1)
+    assert row.figure("latency_p99_ms") == Figure(4.0)
+    assert row.value("file_bytes") == 100_000
+    assert (row.figure("energy_gross_j"), row.value("variant")) == (None, None)
 
 
 def test_a_header_may_be_partial_but_not_misspelt() -> None:

@@ -123,13 +123,16 @@ def test_bench_writes_every_sample(device: Path, bundle: Path, tmp_path: Path) -
     done = run(device, "bench", bundle, "--seconds", 0.02, "--warm-up-cap", 1, "-o", tmp_path / "run.json")
     assert done.returncode == 0
     assert "latency_p90_ms" in done.stdout
-    assert len(json.loads((tmp_path / "run.json").read_text())["latency_ns"]) >= 64
+    entry = json.loads((tmp_path / "run.json").read_text())["samples"]
+    with np.load(tmp_path / "run.npz") as samples:
+        assert len(samples["latency"]) == entry["counts"]["latency"] >= 64
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "run.npz"]
 
 
 def test_strict_bench_is_exit_6_when_disturbed(device: Path, bundle: Path) -> None:
     done = run(device, "bench", bundle, "--seconds", 0, "--min-count", 5, "--strict")
     assert done.returncode == 6
-    assert "the measurement of tiny is TOO-FEW: 5 samples; p90 needs 64" in done.stderr
+    assert "the measurement of tiny is TOO-FEW: 5 samples; the percentile needs 64" in done.stderr
 
 
 MISTAKES = {

@@ -23,7 +23,8 @@ from edgelip.deploy.boards.wanted import Wanted, builds, bundle_files, engine_pa
 from edgelip.errors import BundleError, UsageError
 from edgelip.files import replace_folder
 from edgelip.progress import Progress
-from edgelip.runtime.bench import Effort
+from edgelip.runtime.effort import Effort
+from edgelip.runtime.measurement import SINGLE_STREAM
 from edgelip.runtime.plain_files import read_plain
 
 SCRIPT, RESULTS = "run.sh", "results"
@@ -79,7 +80,14 @@ One folder serves one device.
 """
 
 
-def write_offline(folder: Path, wanted: Sequence[Wanted], *, threads: int = 1, effort: Effort | None = None) -> Path:
+def write_offline(
+    folder: Path,
+    wanted: Sequence[Wanted],
+    *,
+    threads: int = 1,
+    effort: Effort | None = None,
+    scenario: str = SINGLE_STREAM,
+) -> Path:
     """Write the folder to carry, all or nothing: bundles, the runtime and run.sh. Returns the script.
 
     Raises UsageError for a folder that holds something else, MissingError where the disk does not allow it.
@@ -93,7 +101,7 @@ def write_offline(folder: Path, wanted: Sequence[Wanted], *, threads: int = 1, e
             for name in bundle_files(one.bundle):
                 shutil.copyfile(one.bundle.path / name, place / name)
         (work / "README.txt").write_text(_README.format(package=package))
-        script = _script(wanted, package=package, threads=threads, effort=effort or Effort())
+        script = _script(wanted, package=package, threads=threads, effort=effort or Effort(), scenario=scenario)
         (work / SCRIPT).write_text(script)
         (work / SCRIPT).chmod(0o755)
     return folder / SCRIPT
@@ -104,7 +112,9 @@ def has_results(folder: Path) -> bool:
     return (folder / RESULTS).is_dir()
 
 
-def read_offline(folder: Path, wanted: Sequence[Wanted], *, device: str, progress: Progress) -> list[DeviceResult]:
+def read_offline(
+    folder: Path, wanted: Sequence[Wanted], *, device: str, progress: Progress, scenario: str = SINGLE_STREAM
+) -> list[DeviceResult]:
     """What run.sh measured of these bundles; one that it has not finished is named in the progress.
 
     The folder has been elsewhere: nothing in it is trusted. Raises UsageError if a result is not what was asked for, or
@@ -124,7 +134,7 @@ def read_offline(folder: Path, wanted: Sequence[Wanted], *, device: str, progres
                 f"{results / DOCTOR} knows no device key of {one.engine!r}. Run {SCRIPT} again without it."
             )
         parity = _read(place / CHECK, partial(parity_from_answer, wanted=one))
-        run = _read(place / BENCH, partial(run_from_answer, wanted=one))
+        run = _read(place / BENCH, partial(run_from_answer, wanted=one, scenario=scenario))
         found.append(result_from(device, state["device_key"], one, parity, run))
     if not found:
         raise UsageError(
@@ -140,9 +150,9 @@ def label(wanted: Wanted) -> str:
     return f"{name}-{wanted.bundle.sha256[:8]}"
 
 
-def _script(wanted: Sequence[Wanted], *, package: str, threads: int, effort: Effort) -> str:
+def _script(wanted: Sequence[Wanted], *, package: str, threads: int, effort: Effort, scenario: str) -> str:
     lines = [_START.format(package=package, threads=threads)]
-    how_long = f"--seconds {effort.seconds:g} --min-count {effort.min_count} --warm-up-cap {effort.warm_up_cap_s:g}"
+    how_long = " ".join(effort.options(scenario))
     for one in wanted:
         place = label(one)
         chosen = f"bundles/{place} --engine {shlex.quote(one.engine)} --precision {one.precision}"

@@ -15,10 +15,27 @@ from edgelip.runtime.artefact import SIDECAR
 from edgelip.runtime.check import Parity
 from edgelip.runtime.errors import BundleError, MeasurementError
 from edgelip.runtime.manifest import FileEntry, files_from_json
-from edgelip.runtime.measurement import BADGES, MINIMUM_COUNT, BenchRun, percentile
+from edgelip.runtime.measurement import (
+    BADGES,
+    COLD_START,
+    MINIMUM_COUNT,
+    MULTI_STREAM,
+    OFFLINE,
+    SINGLE_STREAM,
+    STREAMING,
+    BenchRun,
+    percentile,
+)
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ARTEFACT_LIMIT_BYTES = 8 << 30
+_SAMPLES: Mapping[str, tuple[str, ...]] = {  # what a run cannot be without, first what it is about
+    SINGLE_STREAM: ("latency", "end_to_end"),
+    MULTI_STREAM: ("query",),
+    OFFLINE: ("query",),
+    STREAMING: ("last_frame_to_word", "latency"),
+    COLD_START: (),
+}
 _MAX = 10**15  # nanoseconds, MiB or clips that nobody has
 
 
@@ -28,7 +45,10 @@ class BadAnswer(ValueError):
 
 @dataclass(frozen=True)
 class DeviceResult:
-    """One bundle on one device. Percentiles are None where there are too few samples, memory where it is unknown."""
+    """One bundle on one device. Percentiles are None where there are too few samples, memory where it is unknown.
+
+    latency_*: of a clip; in MultiStream and Offline of a query, in Streaming from the last frame's arrival to the word.
+    """
 
     bundle: str
     bundle_sha256: str
@@ -46,6 +66,7 @@ class DeviceResult:
     badge: str
     reasons: tuple[str, ...]
     peak_memory_mib: float | None
+    scenario: str = SINGLE_STREAM
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,9 +75,11 @@ class DeviceResult:
 def result_from(device: str, device_key: str, wanted: Wanted, parity: Parity, run: BenchRun) -> DeviceResult:
     """Check and bench of one bundle as one row."""
 
+    samples_ns = run.samples_ns[_SAMPLES[run.scenario][0]] if _SAMPLES[run.scenario] else ()
+
     def latency_ms(percent: int) -> float | None:
-        enough = len(run.latency_ns) >= MINIMUM_COUNT[percent]
-        return percentile(run.latency_ns, percent) / 1e6 if enough else None
+        enough = len(samples_ns) >= MINIMUM_COUNT[percent]
+        return percentile(samples_ns, percent) / 1e6 if enough else None
 
     return DeviceResult(
         bundle=wanted.bundle.name,
@@ -71,10 +94,11 @@ def result_from(device: str, device_key: str, wanted: Wanted, parity: Parity, ru
         num_equal_words=parity.num_equal_words,
         latency_p50_ms=latency_ms(50),
         latency_p90_ms=latency_ms(90),
-        num_samples=len(run.latency_ns),
+        num_samples=len(samples_ns),
         badge=run.badge,
         reasons=run.reasons,
         peak_memory_mib=run.memory_mib.get("peak"),
+        scenario=run.scenario,
     )
 
 
@@ -130,8 +154,8 @@ def parity_from_answer(content: bytes, wanted: Wanted) -> Parity:
     return Parity(**entry)
 
 
-def run_from_answer(content: bytes, wanted: Wanted) -> BenchRun:
-    """What `bench` measured, every sample of it. Raises BadAnswer."""
+def run_from_answer(content: bytes, wanted: Wanted, *, scenario: str = SINGLE_STREAM) -> BenchRun:
+    """What `bench` measured in the scenario that was asked for, every sample of it. Raises BadAnswer."""
     entry = _object(json_from_answer(content))
     _expect(
         entry,
@@ -140,14 +164,19 @@ def run_from_answer(content: bytes, wanted: Wanted) -> BenchRun:
             "bundle_sha256": wanted.bundle.sha256,
             "engine": wanted.engine,
             "precision": wanted.precision,
+            "scenario": scenario,
         },
     )
     if entry.get("badge") not in BADGES:
         raise BadAnswer(f"has the badge {_shown(entry.get('badge'))}")
-    for name in ("latency_ns", "end_to_end_ns"):
-        samples = entry.get(name)
+    samples_ns = _object(entry.get("samples_ns"))
+    for name in _SAMPLES[scenario]:
+        samples = samples_ns.get(name)
         if not isinstance(samples, list) or not samples or not all(_is_whole(sample) for sample in samples):
             raise BadAnswer(f"has {name} that are not all whole nanoseconds")
+    for name in ("threads", "batch"):
+        _number(entry, name, whole=True, least=1)
+    _text(entry, "command")
     reasons = entry.get("reasons")
     if not isinstance(reasons, list) or not all(isinstance(reason, str) for reason in reasons):
         raise BadAnswer("has reasons that are no list of texts")
@@ -155,7 +184,15 @@ def run_from_answer(content: bytes, wanted: Wanted) -> BenchRun:
         for key, value in _object(entry.get(name)).items():
             if value is not None:
                 _number(entry[name], key, least=-_MAX)  # memory may have become free meanwhile
-    _object(entry.get("environment"))
+    for key, value in _object(entry.get("summary")).items():
+        if not isinstance(value, (str, bool)):
+            _number(entry["summary"], key)
+    for name in ("environment", "warm_up"):
+        _object(entry.get(name))
+    if entry.get("energy") is not None:
+        for name in ("num_clips", "gross_j_per_clip"):
+            _number(_object(entry["energy"]), name)
+        _text(entry["energy"], "boundary")
     try:
         return BenchRun.from_json({**entry, "reasons": [plain_line(reason) for reason in reasons]})
     except MeasurementError as error:

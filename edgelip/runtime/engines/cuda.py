@@ -18,11 +18,13 @@ _SYSTEM_FOLDERS = ("/usr/local/cuda/lib64", "/usr/local/cuda/lib")
 _HOST_TO_DEVICE, _DEVICE_TO_HOST = 1, 2
 _MAJOR, _MINOR = 75, 76  # cudaDevAttrComputeCapabilityMajor and -Minor
 _OUT_OF_MEMORY = 2
+_BUS_ID_BYTES = 32
 _NO_DEVICE = (35, 46, 100)  # cudaErrorInsufficientDriver, -DevicesUnavailable, -NoDevice
 
 _SIGNATURES: Dict[str, Tuple[Any, ...]] = {
     "cudaGetDeviceCount": (ctypes.POINTER(ctypes.c_int),),
     "cudaDeviceGetAttribute": (ctypes.POINTER(ctypes.c_int), ctypes.c_int, ctypes.c_int),
+    "cudaDeviceGetPCIBusId": (ctypes.c_char_p, ctypes.c_int, ctypes.c_int),
     "cudaRuntimeGetVersion": (ctypes.POINTER(ctypes.c_int),),
     "cudaMalloc": (ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t),
     "cudaFree": (ctypes.c_void_p,),
@@ -83,6 +85,12 @@ class Cuda:
             self._call("cudaDeviceGetAttribute", ctypes.byref(number), attribute, 0)
             numbers.append(number.value)
         return numbers[0], numbers[1]
+
+    def bus_id(self) -> str:
+        """'0000:01:00.0', by which other libraries know the device."""
+        text = ctypes.create_string_buffer(_BUS_ID_BYTES)
+        self._call("cudaDeviceGetPCIBusId", text, _BUS_ID_BYTES, 0)
+        return text.value.decode("ascii", "replace")
 
     def runtime_version(self) -> str:
         """'12.6' of the library itself, whatever the driver can do."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Tuple, Type
+from typing import Callable, ClassVar, Dict, Mapping, Optional, Tuple, Type
 
 import numpy as np
 
@@ -58,6 +58,7 @@ class Engine(abc.ABC):
 
     package: ClassVar[str]  # what must be installed
     needs_build: ClassVar[bool] = False  # True: opens only what `build` made for this kind of device
+    on_gpu: ClassVar[bool] = False  # True: the processor waits while an NVIDIA GPU computes
     OPTIONS: ClassVar[Mapping[str, Tuple[str, ...]]] = {}
 
     @abc.abstractmethod
@@ -96,6 +97,32 @@ class Engine(abc.ABC):
     def infer(self, clips_B1THW: np.ndarray) -> np.ndarray:
         """float32 clips in, float32 logits (B, V) out. Raises BundleError if the engine fails on them."""
 
+    def fallback(self, precision: str) -> Optional[str]:
+        """What ran elsewhere than claimed, or in another precision than the model's, `precision`; None if nothing did.
+
+        May load the model once more and run a clip of zeros, never inside what is timed.
+        """
+        return self.settings.get("fallback")
+
+    def infer_split(self, clips_B1THW: np.ndarray) -> Tuple[np.ndarray, Optional[int]]:
+        """The same logits, and the nanoseconds of copying the clips to a device of its own; None where nobody tells.
+
+        The copy is waited for before the model begins: slower than `infer`, which does not.
+        """
+        return self.infer(clips_B1THW), None
+
+    @property
+    def most_clips(self) -> Optional[int]:
+        """How many clips one inference takes; None for any number."""
+        return self.input_axes[0]
+
+    def activation_bytes(self, clips_B1THW: np.ndarray) -> Optional[int]:
+        """Memory for what lies between the layers in an inference of these clips; None where the engine does not tell.
+
+        May load the model once more, never inside what is timed.
+        """
+        return None
+
     @abc.abstractmethod
     def close(self) -> None:
         """Free the model; infer must not be called afterwards."""
@@ -112,12 +139,17 @@ def engine_class(name: str) -> Type[Engine]:
 
     Raises UsageError if there is no such engine, MissingError if its package is not installed.
     """
+    kind = engine_kind(name)
+    require_package(kind.package, engine=name)
+    return kind
+
+
+def engine_kind(name: str) -> Type[Engine]:
+    """The same, its package not imported and perhaps not there."""
     if name not in ENGINES:
         raise UsageError(f"There is no engine {name!r}. Known: {', '.join(ENGINES)}.")
     module, _, attribute = ENGINES[name].partition(":")
-    found: Any = getattr(import_module(module), attribute)
-    require_package(found.package, engine=name)
-    kind: Type[Engine] = found
+    kind: Type[Engine] = getattr(import_module(module), attribute)
     return kind
 
 

@@ -8,12 +8,14 @@ Axes: B clips, T frames, H rows, W columns, V words.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 import numpy as np
 
 from edgelip.runtime.device_key import processor_key
+from edgelip.runtime.engines.arena import activation_bytes_in_profile
 from edgelip.runtime.engines.engine import (
     Axes,
     BuildResult,
@@ -24,14 +26,21 @@ from edgelip.runtime.engines.engine import (
     require_package,
     short_version,
 )
+from edgelip.runtime.engines.executed import (
+    Product,
+    fallback_of,
+    nodes_by_provider,
+    products_in_profile,
+    refuse_fallback,
+)
 from edgelip.runtime.errors import BundleError, MissingError
 
+Found = TypeVar("Found")
 CPU = "CPUExecutionProvider"
 # A spinning pool takes a core from its neighbours and hides contention from the measurement.
 SESSION_CONFIG = {"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
 OPTIMISED_NAME = "optimised.onnx"
 _CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
-_ARITHMETIC = ("Conv", "Gemm", "MatMul", "Attention", "LSTM", "GRU", "Einsum")  # ends of operator names that multiply
 
 
 def open_session(
@@ -79,40 +88,11 @@ def open_session(
         session = onnxruntime.InferenceSession(str(model_path), options, providers=providers)
     except Exception as error:  # its exceptions have no common root below Exception
         raise BundleError(f"ONNX Runtime cannot load {model_path}: {first_line(error)}") from error
+    session.disable_fallback()  # else a run that fails on the provider goes on, for good, on another
     used = session.get_providers()
     if used[:1] != [provider]:
         raise BundleError(f"ONNX Runtime runs {model_path} on {used}; expected {provider} first.")
     return session
-
-
-def nodes_by_provider(subgraphs: Sequence[Any]) -> Dict[str, List[str]]:
-    """Operators of the nodes that each provider got, from get_provider_graph_assignment_info()."""
-    found: Dict[str, List[str]] = {}
-    for subgraph in subgraphs:
-        found.setdefault(str(subgraph.ep_name), []).extend(str(node.op_type) for node in subgraph.get_nodes())
-    return found
-
-
-def refuse_fallback(nodes: Mapping[str, Sequence[str]], provider: str, *, allowed: bool) -> Dict[str, str]:
-    """What `settings` say of where the nodes run.
-
-    Raises BundleError if convolutions or products run elsewhere than on `provider` and that was not allowed.
-    """
-    total = sum(len(operators) for operators in nodes.values())
-    strays = [
-        operator for name, operators in nodes.items() if name != provider for operator in operators
-        if operator.endswith(_ARITHMETIC)
-    ]  # fmt: skip
-    here = f"{len(nodes.get(provider, ()))} of {total}"
-    if not strays:
-        return {"nodes_on_provider": here}
-    kinds = ", ".join(f"{strays.count(kind)} {kind}" for kind in dict.fromkeys(strays))
-    if not allowed:
-        raise BundleError(
-            f"{provider} takes {here} nodes; {kinds} fall back to the CPU. Use another precision or engine, or accept "
-            "it: --option fallback=allow."
-        )
-    return {"nodes_on_provider": here, "fallback": f"{kinds} run on the CPU, {here} nodes on {provider}"}
 
 
 class _OrtEngine(Engine):
@@ -121,20 +101,22 @@ class _OrtEngine(Engine):
     package = "onnxruntime"
     provider: ClassVar[str]
     key_word: ClassVar[str]  # of the device key
+    whole: ClassVar[bool] = False  # True: the provider compiles its nodes to one, at a cost, and shows nothing inside
     OPTIONS: ClassVar[Mapping[str, Tuple[str, ...]]] = {"fallback": ("refuse", "allow")}
 
     def __init__(self, model_path: Path, *, threads: int = 1, options: Optional[Options] = None) -> None:
         options = options or {}
         allowed = self.provider == CPU or options.get("fallback") == "allow"
         built = model_path.name == OPTIMISED_NAME
-        session = open_session(
-            model_path,
-            threads=threads,
-            provider=self.provider,
-            provider_options=self._provider_options(threads, options),
-            optimisation="DISABLE_ALL" if built else "ALL",
-            config=_placement_config(allowed=allowed),
-        )
+        self._model_path = model_path
+        self._opening: Dict[str, Any] = {
+            "threads": threads,
+            "provider": self.provider,
+            "provider_options": self._provider_options(threads, options),
+            "optimisation": "DISABLE_ALL" if built else "ALL",
+            "config": _placement_config(allowed=allowed),
+        }
+        session = open_session(model_path, **self._opening)
         self._placement: Dict[str, str] = {}
         if self.provider != CPU:
             self._placement = _placement(session, self.provider, allowed=allowed)
@@ -184,6 +166,36 @@ class _OrtEngine(Engine):
             raise BundleError(f"ONNX Runtime fails on clips {clips_B1THW.shape}: {first_line(error)}") from error
         return np.asarray(logits_BV)
 
+    def fallback(self, precision: str) -> Optional[str]:
+        """As a profile of one run tells it, node by node, in a second session of its own.
+
+        Without a profile (`whole`), as the placement at load says, which knows providers but no precision.
+        """
+        used = self._session.get_providers()
+        if used[:1] != [self.provider]:
+            return f"{self.provider} gave up: the session went on on {', '.join(used)}"
+        products = [] if self.whole else self._products()
+        found = fallback_of(products, provider=self.provider, precision=precision)
+        return found if found or products else self._placement.get("fallback")
+
+    def _products(self) -> List[Product]:
+        shape = [length or 1 for length in self._input_axes]
+        return self._profiled(np.zeros(shape, np.float32), products_in_profile) or []
+
+    def activation_bytes(self, clips_B1THW: np.ndarray) -> Optional[int]:
+        """As a profile of one run on the CPU tells it, in a second session of its own."""
+        return self._profiled(clips_B1THW, activation_bytes_in_profile) if self.provider == CPU else None
+
+    def _profiled(self, clips_B1THW: np.ndarray, read: Callable[[str], Found]) -> Optional[Found]:
+        """What `read` finds in the profile of one run in a second session; None where that cannot be made."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="edgelip-profile-") as folder:
+                session = open_session(self._model_path, profile_prefix=Path(folder) / "run", **self._opening)
+                session.run(None, {self._input_name: clips_B1THW})
+                return read(Path(session.end_profiling()).read_text())
+        except Exception:  # no memory for it, no place for its profile: what was measured before stands without
+            return None
+
     def close(self) -> None:
         self._session = None
 
@@ -208,6 +220,7 @@ class OrtCudaEngine(_OrtEngine):
 
     provider = "CUDAExecutionProvider"
     key_word = "ort-cuda"
+    on_gpu = True
 
     @staticmethod
     def _provider_options(threads: int, options: Options) -> Dict[str, str]:
@@ -219,6 +232,8 @@ class OrtTensorrtEngine(_OrtEngine):
 
     provider = "TensorrtExecutionProvider"
     key_word = "ort-tensorrt"
+    on_gpu = True
+    whole = True
 
 
 class OrtXnnpackEngine(_OrtEngine):
@@ -237,6 +252,7 @@ class OrtCoremlEngine(_OrtEngine):
 
     provider = "CoreMLExecutionProvider"
     key_word = "ort-coreml"
+    whole = True
 
     @staticmethod
     def _provider_options(threads: int, options: Options) -> Dict[str, str]:
@@ -248,6 +264,7 @@ class OrtQnnEngine(_OrtEngine):
 
     provider = "QNNExecutionProvider"
     key_word = "ort-qnn"
+    whole = True
     OPTIONS: ClassVar[Mapping[str, Tuple[str, ...]]] = {**_OrtEngine.OPTIONS, "backend": ("htp", "cpu")}
 
     @staticmethod

@@ -34,6 +34,7 @@ class _PlanEngine(Engine):
     """A plan on CUDA device 0. `threads` has no meaning there."""
 
     needs_build = True
+    on_gpu = True
     name: ClassVar[str]
     word: ClassVar[str]  # of the device key
 
@@ -125,8 +126,19 @@ class _PlanEngine(Engine):
     def settings(self) -> Dict[str, str]:
         return dict(self._settings)
 
+    @property
+    def most_clips(self) -> Optional[int]:
+        return self._runner.batch[1]
+
     def infer(self, clips_B1THW: np.ndarray) -> np.ndarray:
         return self._runner.infer(clips_B1THW)
+
+    def infer_split(self, clips_B1THW: np.ndarray) -> Tuple[np.ndarray, Optional[int]]:
+        return self._runner.infer_split(clips_B1THW)
+
+    def activation_bytes(self, clips_B1THW: np.ndarray) -> Optional[int]:
+        """Of one execution context, which the plan fixed for its largest batch."""
+        return self._runner.activation_bytes
 
     def close(self) -> None:
         self._runner.close()

@@ -6,8 +6,9 @@ Axes: B clips, T frames, H rows, W columns, V words.
 from __future__ import annotations
 
 import math
+import time
 from contextlib import ExitStack
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class PlanRunner:
             self._clips_address = self._buffer(stack, self._input_name, math.prod(self.clip))
             self._logits_address = self._buffer(stack, self._output_name, self.num_words)
             plan.transcript.clear()
+            self._copied_ns: Optional[List[int]] = None
             self._stack = stack.pop_all()
 
     def _buffer(self, stack: ExitStack, name: str, num_floats: int) -> int:
@@ -68,6 +70,24 @@ class PlanRunner:
                 raise BundleError(f"TensorRT fails on clips {piece.shape}: {error}") from error
         return logits_BV
 
+    def infer_split(self, clips_B1THW: np.ndarray) -> Tuple[np.ndarray, int]:
+        """The same, and the nanoseconds of copying the clips to the device, each copy waited for."""
+        copied_ns: List[int] = []
+        self._copied_ns = copied_ns
+        try:
+            return self.infer(clips_B1THW), sum(copied_ns)
+        finally:
+            self._copied_ns = None
+
+    @property
+    def activation_bytes(self) -> Optional[int]:
+        """Device memory of the execution context; None once closed."""
+        if self._plan is None:
+            return None
+        engine = self._plan.engine  # TensorRT 11 has the newer name only, 10.0 the older
+        name = "device_memory_size_v2" if hasattr(engine, "device_memory_size_v2") else "device_memory_size"
+        return int(getattr(engine, name))
+
     def _run(self, clips_B1THW: np.ndarray) -> np.ndarray:
         assert self._plan is not None, "closed"
         lacking = self.batch[0] - len(clips_B1THW)
@@ -75,7 +95,11 @@ class PlanRunner:
             clips_B1THW = np.concatenate([clips_B1THW, np.repeat(clips_B1THW[-1:], lacking, axis=0)])
         logits_BV = np.empty((len(clips_B1THW), self.num_words), np.float32)
         self._set_batch(clips_B1THW.shape, logits_BV.shape)
+        begin_ns = time.perf_counter_ns() if self._copied_ns is not None else 0
         self._cuda.copy_to_device(self._clips_address, clips_B1THW, self._stream)
+        if self._copied_ns is not None:
+            self._cuda.synchronise(self._stream)
+            self._copied_ns.append(time.perf_counter_ns() - begin_ns)
         if not self._context.execute_async_v3(self._stream):
             raise BundleError(self._plan.transcript.first_error())
         self._cuda.copy_to_host(logits_BV, self._logits_address, self._stream)

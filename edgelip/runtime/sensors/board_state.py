@@ -126,6 +126,12 @@ def thermal_zones(root: Path = ROOT) -> List[ThermalZone]:
     return zones
 
 
+def hottest_c(root: Path = ROOT) -> Optional[float]:
+    """Temperature of the hottest thermal zone."""
+    known_c = [zone.temperature_c for zone in thermal_zones(root) if zone.temperature_c is not None]
+    return max(known_c) if known_c else None
+
+
 def over_current_events(root: Path = ROOT) -> Optional[int]:
     """How often a Jetson has throttled on over-current since its start; None where it does not count."""
     counts = [read_number(path) for path in (root / "sys/class/hwmon").glob("hwmon*/oc*_event_cnt")]

@@ -152,8 +152,11 @@ def energy_of_loop(
     seconds: float,
     idle_seconds: float,
     say: Callable[[str], None],
+    clips_each: int = 1,
 ) -> Dict[str, Any]:
     """What `once`, run again and again for `seconds`, takes; idle power is the mean of `idle_seconds` before and after.
+
+    clips_each: how many clips one call serves.
 
     Returns Energy as JSON with num_clips, gross_j_per_clip and above_idle_j_per_clip.
     """
@@ -163,7 +166,7 @@ def energy_of_loop(
     with PowerSampler(source) as sampler:
         while num_clips == 0 or time.monotonic() < until_s:
             once()
-            num_clips += 1
+            num_clips += clips_each
     energy = sampler.energy(idle_w=(before_w + idle_power_w(source, seconds=idle_seconds)) / 2)
     gross_j, above_idle_j = energy.per_run(num_clips)
     per_clip = {"num_clips": num_clips, "gross_j_per_clip": gross_j, "above_idle_j_per_clip": above_idle_j}

@@ -44,8 +44,9 @@ def parity(wanted: Wanted) -> Parity:
 def bench_run(wanted: Wanted, num_samples: int = 100) -> BenchRun:
     samples = tuple(range(1_000_000, 1_000_000 + num_samples))
     return BenchRun(
-        "tiny", wanted.bundle.sha256, "ort", "fp32", 1, "VALID", (), "bench", {}, {}, {"total": 1.0}, {"peak": 60.0},
-        samples, samples,
+        "tiny", wanted.bundle.sha256, "ort", "fp32", 1, "SingleStream", 1, "VALID", (), "bench", {}, {},
+        {"total": 1.0, "new_shape": None}, {"peak": 60.0}, {"latency": samples, "end_to_end": samples},
+        {"num_clips": num_samples, "clips_per_s": 900.5},
     )  # fmt: skip
 
 
@@ -179,6 +180,32 @@ def test_the_table_shows_every_row_and_the_invalid_ones_last(wanted: Wanted) -> 
         "other   x86-avx2-ort1.31  ort     fp32       1.0e-07   8/8    1.000   —       20   NOISY  —",
         "other: the clock moved",
     ]
+
+
+def streaming_run(wanted: Wanted) -> dict[str, Any]:
+    samples_ns = {"last_frame_to_word": [2_000_000] * 70, "latency": [1_000_000] * 70, "late": [0] * 70}
+    return {**bench_run(wanted).to_json(), "scenario": "Streaming", "samples_ns": samples_ns}
+
+
+def test_a_row_of_streaming_runs_from_the_last_frame(wanted: Wanted) -> None:
+    run = run_from_answer(json.dumps(streaming_run(wanted)).encode(), wanted, scenario="Streaming")
+    found = result_from("pi5", KEY, wanted, parity(wanted), run)
+    assert (found.scenario, found.latency_p90_ms, found.num_samples) == ("Streaming", 2.0, 70)
+
+
+def test_a_run_of_another_scenario_or_without_its_samples_is_refused(wanted: Wanted) -> None:
+    answer = streaming_run(wanted)
+    with pytest.raises(BadAnswer, match=r"^has the scenario 'Streaming'; expected 'SingleStream'$"):
+        run_from_answer(json.dumps(answer).encode(), wanted)
+    del answer["samples_ns"]["last_frame_to_word"]
+    with pytest.raises(BadAnswer, match=r"^has last_frame_to_word that are not all whole nanoseconds$"):
+        run_from_answer(json.dumps(answer).encode(), wanted, scenario="Streaming")
+
+
+def test_a_run_of_an_older_runtime_is_refused(wanted: Wanted) -> None:
+    answer = {**bench_run(wanted).to_json(), "schema_version": 1}
+    with pytest.raises(BadAnswer, match=r"^measurement has schema 1; this edgelip reads 2\. Measure again\.$"):
+        run_from_answer(json.dumps(answer).encode(), wanted)
 
 
 def test_a_row_is_ready_for_json(wanted: Wanted, tmp_path: Path) -> None:

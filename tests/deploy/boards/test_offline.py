@@ -17,7 +17,7 @@ from edgelip.deploy.boards.offline import has_results, label, read_offline, writ
 from edgelip.deploy.boards.wanted import Wanted, wanted_models
 from edgelip.errors import UsageError
 from edgelip.progress import Progress
-from edgelip.runtime.bench import Effort
+from edgelip.runtime.effort import Effort
 
 QUICK = Effort(seconds=0.02, warm_up_cap_s=0.3)
 
@@ -159,8 +159,8 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "negative time": (
         "bench.json",
-        edited(lambda run: {**run, "latency_ns": [-1]}),
-        "has latency_ns that are not all ",
+        edited(lambda run: {**run, "samples_ns": {**run["samples_ns"], "latency": [-1]}}),
+        "has latency that are not all ",
     ),
     "a badge of its own": ("bench.json", edited(lambda run: {**run, "badge": "BEST"}), "has the badge 'BEST'"),
     "a link": (

@@ -12,7 +12,7 @@ from tiny_bundles import write_bundle
 from edgelip.cli.deploy_device import DeployOptions, export_to_device
 from edgelip.cli.doctor import diagnose
 from edgelip.errors import DeviceError
-from edgelip.runtime.bench import Effort
+from edgelip.runtime.effort import Effort
 
 DESCRIPTION = """
 title = "A board on loopback"

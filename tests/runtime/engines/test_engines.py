@@ -12,7 +12,8 @@ from tiny_bundles import SPEC, expected_logits, make_clips, write_model
 
 from edgelip.runtime.clip import network_input
 from edgelip.runtime.engines.engine import ENGINES, engine_class, open_engine
-from edgelip.runtime.engines.ort import CPU, OrtEngine, _OrtEngine, nodes_by_provider, open_session, refuse_fallback
+from edgelip.runtime.engines.executed import nodes_by_provider, refuse_fallback
+from edgelip.runtime.engines.ort import CPU, OrtEngine, _OrtEngine, open_session
 from edgelip.runtime.errors import BundleError, MissingError, UsageError
 
 HERE = ["ort", "openvino"]  # engines that run on any machine with the development packages

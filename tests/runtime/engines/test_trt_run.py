@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgelip.runtime.bundle import Bundle
 from edgelip.runtime.clip import network_input
 from edgelip.runtime.engines.engine import open_engine
 from edgelip.runtime.engines.trt import TensorrtEngine
+from edgelip.runtime.engines.trt_run import PlanRunner
 from edgelip.runtime.errors import BundleError, MissingError
 from edgelip.runtime.recogniser import Recogniser
 
@@ -94,6 +96,30 @@ def test_axes_and_settings_are_those_of_the_plan(build: Callable[..., Path]) -> 
             "batch": "1/4",
             "weights": "in the plan",
         }
+
+
+def test_the_copy_is_timed_apart_and_changes_nothing(build: Callable[..., Path]) -> None:
+    clips = network_input(make_clips(9), SPEC)
+    with open_plan(build(max_batch="4")) as engine:
+        logits_NV, copy_ns = engine.infer_split(clips)
+        np.testing.assert_array_equal(logits_NV, engine.infer(clips))
+        assert copy_ns is not None
+        assert copy_ns > 0
+        assert engine.most_clips == 4
+
+
+@pytest.mark.parametrize(
+    ("version", "num_bytes"), [("8.6.1", 1000), ("10.3.0", 2000), ("10.16.1", 2000), ("11.4.0", 2000)]
+)
+def test_activation_memory_is_what_the_version_tells(
+    monkeypatch: pytest.MonkeyPatch, version: str, num_bytes: int
+) -> None:
+    api = make_module(version).api
+    runner: Any = object.__new__(PlanRunner)
+    runner._plan = SimpleNamespace(engine=api.make("ICudaEngine")({"input": ["a", []], "output": ["b", []]}))
+    assert runner.activation_bytes == num_bytes
+    runner._plan = None
+    assert runner.activation_bytes is None
 
 
 def test_closing_frees_the_device_and_may_be_done_twice(build: Callable[..., Path], module: FakeTensorrt) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from fake_board import FakeNvml
 
-from edgelip.runtime.sensors.nvml import NOT_SUPPORTED, Gpu, Nvml, gpus
+from edgelip.runtime.sensors.nvml import NOT_SUPPORTED, Gpu, Nvml, gpu_use, gpus
 
 
 def test_gpu_is_described_with_units() -> None:
@@ -55,3 +55,46 @@ def test_driver_that_does_not_answer_has_no_gpus() -> None:
 
 def test_driver_older_than_a_function_has_no_gpus() -> None:
     assert gpus(object()) == []
+
+
+def test_processes_that_compute_or_draw_are_listed_once() -> None:
+    library = FakeNvml()
+    library.computing, library.drawing = [4100, 77], [77]
+    with Nvml(library) as nvml:
+        assert nvml.process_ids(0) == (77, 4100)
+        library.drawing = None
+        assert nvml.process_ids(0) == (77, 4100)
+        library.computing = None
+        assert nvml.process_ids(0) is None
+
+
+def test_driver_without_lists_of_processes_tells_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for work in ("Compute", "Graphics"):
+        for version in ("_v3", "_v2"):
+            monkeypatch.delattr(FakeNvml, f"nvmlDeviceGet{work}RunningProcesses{version}", raising=False)
+    monkeypatch.delattr(FakeNvml, "nvmlDeviceGetViolationStatus")
+    use = gpu_use(FakeNvml())
+    assert use is not None
+    assert use.process_ids is None
+    assert use.held_back_s == {}
+
+
+def test_gpu_in_use_is_found_by_its_address() -> None:
+    with Nvml(FakeNvml()) as nvml:
+        assert nvml.index_of("0000:02:00.0") == 2
+        assert nvml.index_of("0000:99:00.0") == 0
+    use = gpu_use(FakeNvml(), "0000:02:00.0")
+    assert use is not None
+    assert use.gpu.index == 2
+
+
+def test_time_held_back_is_told_by_cause() -> None:
+    library = FakeNvml()
+    library.held_ns = [250_000_000, 1_000]
+    with Nvml(library) as nvml:
+        assert nvml.held_back_s(0) == {"power cap": 0.25, "thermal slowdown": 1e-6}
+
+
+@pytest.mark.parametrize("library", [None, object(), FakeNvml(init_code=9)])
+def test_use_of_no_gpu_is_none(library: object) -> None:
+    assert gpu_use(library) is None

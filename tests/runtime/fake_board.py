@@ -54,13 +54,15 @@ def write_tree(root: Path, files: Mapping[str, str]) -> Path:
 
 
 class FakeNvml:
-    """libnvidia-ml with one GPU. power_mw None: NOT_SUPPORTED, as on a Jetson."""
+    """libnvidia-ml with one GPU. power_mw None: NOT_SUPPORTED, as on a Jetson; held_ns: by power and by heat."""
 
     def __init__(
         self, *, power_mw: int | None = 71_500, init_code: int = 0, reasons: int = 0, power_code: int = 3
     ) -> None:
         self.power_mw, self.init_code, self.reasons, self.power_code = power_mw, init_code, reasons, power_code
-        self.closed = 0
+        self.clock_mhz, self.held_ns, self.closed = 1980, [0, 0], 0
+        self.computing: list[int] | None = []
+        self.drawing: list[int] | None = []
 
     def nvmlInit_v2(self) -> int:
         return self.init_code
@@ -93,10 +95,34 @@ class FakeNvml:
         return _set(celsius, 41)
 
     def nvmlDeviceGetClockInfo(self, handle: Any, clock: Any, mhz: Any) -> int:
-        return _set(mhz, 1980)
+        return _set(mhz, self.clock_mhz)
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: Any, reasons: Any) -> int:
         return _set(reasons, self.reasons)
+
+    def nvmlDeviceGetViolationStatus(self, handle: Any, policy: int, time: Any) -> int:
+        time._obj.held_ns = self.held_ns[policy]
+        return 0
+
+    def nvmlDeviceGetComputeRunningProcesses_v3(self, handle: Any, count: Any, rows: Any) -> int:
+        return _list(self.computing, count, rows)
+
+    def nvmlDeviceGetGraphicsRunningProcesses_v2(self, handle: Any, count: Any, rows: Any) -> int:
+        return _list(self.drawing, count, rows)
+
+    def nvmlDeviceGetHandleByPciBusId_v2(self, address: Any, handle: Any) -> int:
+        return _set(handle, 3) if address.value == b"0000:02:00.0" else 6
+
+    def nvmlDeviceGetIndex(self, handle: Any, index: Any) -> int:
+        return _set(index, handle.value - 1)
+
+
+def _list(pids: list[int] | None, count: Any, rows: Any) -> int:
+    if pids is None:
+        return 3
+    for row, pid in zip(rows, pids, strict=False):
+        row.pid = pid
+    return _set(count, len(pids))
 
 
 def _set(reference: Any, value: int) -> int:
