@@ -13,7 +13,7 @@ from edgelip.bench.graph import input_name
 from edgelip.bench.kernels import openvino_timeline, ort_timeline
 from edgelip.bench.profile import BETWEEN, LayerWork, Part, layers_of_nodes, parts_of
 from edgelip.cli.tables import aligned
-from edgelip.errors import UsageError
+from edgelip.errors import MeasurementError, UsageError
 from edgelip.progress import Progress
 from edgelip.registry import require
 from edgelip.runtime.bundle import Bundle
@@ -85,8 +85,8 @@ def layer_profile(
 ) -> LayerProfile:
     """Run a file with its kernels timed. ceiling: of this machine on so many threads, measured here if None.
 
-    Raises UsageError for an engine that tells no times and for bundles without layer names, MissingError without onnx
-    or the engine.
+    Raises UsageError for an engine that tells no times and for bundles without layer names, MeasurementError where its
+    kernels do not bear the names of the file's nodes, MissingError without onnx or the engine.
     """
     require("onnx", extra="onnx")
     from edgelip.deploy.layer_names import layers_of
@@ -102,13 +102,21 @@ def layer_profile(
     say(f"running {model.path.name} on {engine}")
     clip = network_input(opened.expected().frames_NTHW[:1], opened.manifest.clip)
     timeline = TIMELINES[engine](model.path, {input_name(model.path): clip}, threads=threads)
+    layers = parts_of(timeline, layer_of, work, by_group=False)
+    multiplying = [part for part in layers if part.macs]
+    lost = [part for part in multiplying if not part.time_us]
+    if 2 * len(lost) > len(multiplying):  # as after the casts that ONNX Runtime puts into an fp16 file
+        raise MeasurementError(
+            f"{engine} names the kernels of {model.path.name} otherwise: {len(lost)} of {len(multiplying)} layers "
+            "would have no time. Look at the layers of a file in another precision."
+        )
     return LayerProfile(
         f"{opened.name}/{model.path.name}",
         engine,
         threads,
         timeline.run_us,
         parts_of(timeline, layer_of, work, by_group=True),
-        parts_of(timeline, layer_of, work, by_group=False),
+        layers,
         ceiling,
     )
 

@@ -83,7 +83,7 @@ def bench_suite(path: Path, options: SuiteOptions, *, as_json: bool) -> Done:
     ):
         parts = Parts(
             launcher=launcher,
-            layers=partial(_layers, ceiling_of=cache(_ceiling)) if place.is_local else None,
+            layers=partial(_layers, ceiling_of=cache(_ceiling), say=progress.say) if place.is_local else None,
             accuracy=partial(_accuracy, suite=suite, command=command, progress=progress),
             video=_videos(suite) if suite.end_to_end is not None and place.is_local else None,
             static_graph=place.is_local,
@@ -125,19 +125,26 @@ def _unfinished(options: SuiteOptions, plan: Plan, progress: Progress) -> Path |
     return None
 
 
-def _layers(row: PlanRow, *, ceiling_of: Callable[[int], Ceiling]) -> Sequence[Mapping[str, Any]]:
+def _layers(
+    row: PlanRow, *, ceiling_of: Callable[[int], Ceiling], say: Callable[[str], None]
+) -> Sequence[Mapping[str, Any]]:
     from edgelip.cli.bench_layers import TIMELINES, layer_profile
 
     target = row.target
     if target.engine not in TIMELINES:
         return []
-    return layer_profile(
-        row.bundle,
-        engine=target.engine,
-        precision=target.precision,
-        threads=target.threads,
-        ceiling=ceiling_of(target.threads),
-    ).rows()
+    try:
+        profile = layer_profile(
+            row.bundle,
+            engine=target.engine,
+            precision=target.precision,
+            threads=target.threads,
+            ceiling=ceiling_of(target.threads),
+        )
+    except MeasurementError as error:
+        say(f"layers of {row.label}: {error}")
+        return []
+    return profile.rows()
 
 
 def _ceiling(threads: int) -> Ceiling:

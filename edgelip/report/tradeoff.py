@@ -166,6 +166,9 @@ def front_sentence(ledger: Ledger) -> str:
     )
     of = [_OBJECTIVES[name] for name in names]
     sentence = f"On the Pareto front of {', '.join(of[:-1])} and {of[-1]}: {listed}."
+    if not several and complete and not front:
+        lasting = pareto_front(ledger.rows, minimise=["file_bytes"], maximise=["top1_pct"])
+        return f"{sentence} Of top-1 and file size, whatever the machine did: {', '.join(r.variant for r in lasting)}."
     if not several:
         return sentence
     return (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import Edgelip
@@ -11,6 +13,7 @@ from tiny_bundles import write_bundle
 from tiny_checkpoints import save_tiny
 
 from edgelip.bench.ceiling import Ceiling
+from edgelip.bench.kernels import Timeline, ort_timeline
 from edgelip.cli import bench_layers
 from edgelip.cli.export_checkpoint import export_checkpoint
 
@@ -20,7 +23,7 @@ def _ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_layers, "measured_ceiling", lambda threads: Ceiling(threads, 100.0, 400.0, 10.0))
 
 
-def test_layers_and_their_limits_are_printed(edgelip: Edgelip, tmp_path: Path) -> None:
+def test_layers_and_their_limits_are_printed(edgelip: Edgelip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, _ = save_tiny(tmp_path, "snv_tcn_prelu")
     bundle = tmp_path / "shuffle"
     export_checkpoint(checkpoint, out=bundle, name=None, as_json=True)
@@ -36,6 +39,15 @@ def test_layers_and_their_limits_are_printed(edgelip: Edgelip, tmp_path: Path) -
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert [part["name"] for part in told["layers"]][:-1] == manifest["ledger"]["layers"]["names"]
     assert sum(part["macs"] for part in told["groups"]) == pytest.approx(manifest["ledger"]["macs"], rel=0.05)
+
+    def renamed(*arguments: Any, **more: Any) -> Timeline:  # as an engine does that puts casts in
+        timeline = ort_timeline(*arguments, **more)
+        return replace(timeline, kernels=tuple(replace(each, nodes=("cast",)) for each in timeline.kernels))
+
+    monkeypatch.setitem(bench_layers.TIMELINES, "ort", renamed)
+    done = edgelip("bench", str(bundle), "--layers")
+    assert done.code == 6
+    assert "ort names the kernels of model.fp32.onnx otherwise: " in done.line
 
 
 def test_an_older_bundle_is_refused(edgelip: Edgelip, tmp_path: Path) -> None:

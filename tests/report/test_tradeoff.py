@@ -156,7 +156,9 @@ def test_a_row_that_is_not_valid_comes_last_and_off_the_front() -> None:
     for text in (markdown_text(ledger), terminal_text(ledger)):
         assert sentence in text
     alone = Ledger.from_rows({}, [make_row("noisy", badge="NOISY")])
-    assert "latency p50: none, no row with all three measured is VALID." in " ".join(terminal_text(alone).split())
+    said = " ".join(terminal_text(alone).split())
+    assert "latency p50: none, no row with all three measured is VALID. Of top-1 and file size, " in said
+    assert said.rstrip().endswith("whatever the machine did: noisy.")
     assert list(_tables(markdown_text(ledger))["Size"])[-1] == "noisy (NOISY)"
     assert [row["variant"] for row in csv.DictReader(io.StringIO(csv_text(ledger)))][-1] == "noisy"
 
