@@ -12,7 +12,7 @@
 This order, gravest first, decides which badge a row with several reasons bears; all reasons are kept.
 
 NOISY is: warm-up that never became stable; a coefficient of variation (CoV) of device compute above 2.5 %; clocks more
-than 5 % apart; or processors taken by others. On a GPU, device compute is what its events time. A CPU has no such
+than 5 % apart; or processors taken by others. No engine hands out a GPU's events yet, and a CPU has no such
 clock: a single sample there holds whatever the scheduler did, so that its CoV is large on any shared machine. In its
 place stand the medians of up to ten windows of the run in order, whose CoV shows a level that moves (a clock, a
 neighbour on the other half of a core) and no single preemption; and, for these, the share of its time that a single
@@ -58,14 +58,12 @@ def judge(
     cpu_share: Optional[float],
     fallback: Optional[str],
     needed: int,
-    device_ns: Sequence[int] = (),
 ) -> Tuple[str, Tuple[str, ...]]:
     """The gravest badge and every reason, gravest first.
 
     warm_up: `stable` and `duration_ms`; empty where there is none. latency_ns: in the order of measuring. cpu_share:
     processor time of this process per wall time, None where it sleeps or waits for a device by design. fallback: as
-    Engine.fallback gives it. needed: fewest samples of the percentile that is reported. device_ns: of a GPU's events,
-    where an engine hands them out; none does yet, so that a GPU's runs are judged by the windows of their latency.
+    Engine.fallback gives it. needed: fewest samples of the percentile that is reported.
     """
     found: List[Finding] = []  # in the order of GRAVITY
     if fallback:
@@ -76,7 +74,7 @@ def judge(
     found += [("UNCONTROLLED", reason) for reason in _uncontrolled(evidence)]
     if warm_up and not warm_up["stable"]:
         found.append(("NOISY", f"latency was not steady after {warm_up['duration_ms'] / 1000:.1f} s of warm-up"))
-    found += [("NOISY", reason) for reason in _moving(evidence, latency_ns, device_ns)]
+    found += [("NOISY", reason) for reason in _moving(evidence, latency_ns)]
     found += [("NOISY", reason) for reason in _taken(evidence, cpu_share)]
     return (found[0][0] if found else "VALID"), tuple(reason for _, reason in found)
 
@@ -135,16 +133,12 @@ def _uncontrolled(evidence: Evidence) -> List[str]:
     return found
 
 
-def _moving(evidence: Evidence, latency_ns: Sequence[int], device_ns: Sequence[int]) -> List[str]:
+def _moving(evidence: Evidence, latency_ns: Sequence[int]) -> List[str]:
     found = []
-    if device_ns:
-        spread = variation(device_ns)
-        what = "device time varied"
-    else:
-        spread = variation(window_medians(latency_ns))
-        what = "the medians of windows of this run varied"
+    spread = variation(window_medians(latency_ns))
     if spread > MOST_VARIATION:
-        found.append(f"{what} by {100 * spread:.1f} % (CoV); expected {100 * MOST_VARIATION:g} % at most")
+        what = f"the medians of windows of this run varied by {100 * spread:.1f} % (CoV)"
+        found.append(f"{what}; expected {100 * MOST_VARIATION:g} % at most")
     for name, rates in evidence.clocks_mhz.items():
         if max(rates) > MOST_CLOCK_SPREAD * min(rates):
             found.append(f"the clock of {name} moved between {min(rates):.0f} and {max(rates):.0f} MHz")

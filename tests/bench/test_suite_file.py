@@ -112,7 +112,8 @@ def test_what_is_read_can_be_asked_for(tmp_path_factory: pytest.TempPathFactory,
     except RecipeError:
         return
     for section in suite.scenario:
-        section.effort(TIERS["quick"][section.name], warm_up_cap_s=10).options(section.name)
+        asked = section.effort(TIERS["quick"][section.name], warm_up_cap_s=10).options(section.name)
+        assert "--seconds" in asked
 
 
 def test_every_tier_has_every_scenario_and_the_least_launches() -> None:
